@@ -1,0 +1,19 @@
+//! Pure mathematics: encoded shards in, partials and models out. No tokio, files, clocks or entropy.
+
+pub mod algorithm;
+pub mod algorithms;
+pub mod hash;
+pub mod kernels;
+pub mod linalg;
+pub mod math;
+pub mod metrics;
+pub mod model;
+pub mod murmur3;
+pub mod optimizer;
+pub mod params;
+pub mod philox;
+pub mod program;
+pub mod registry;
+pub mod shard;
+pub mod statistics;
+pub mod tree;

@@ -1,0 +1,217 @@
+//! Exact distributed metrics. Names and what is known of them stand here; `sums` holds metrics that are sums over
+//! rows, `ranking` those that need rows in the order of their scores, `program` runs both over shards.
+
+mod program;
+mod ranking;
+mod sums;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use program::{DEFAULT_PER_PASS, build};
+
+use crate::algorithm::LearnError;
+use crate::model::Task;
+
+/// A metric by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Area under the receiver operating characteristic; ties count half.
+    Auc,
+    /// Average precision: Σ (recallₙ − recallₙ₋₁) · precisionₙ over thresholds, as scikit-learn.
+    PrAuc,
+    /// Mean negative log-likelihood, probabilities clipped to [ε, 1 − ε] with ε = 2⁻⁵², as scikit-learn.
+    LogLoss,
+    /// Mean squared difference of probability and class.
+    Brier,
+    /// Share of rows whose class is right at threshold 0.5 (probability ≥ 0.5 is positive).
+    Accuracy,
+    /// True positives among predicted positives at threshold 0.5.
+    Precision,
+    /// True positives among positives at threshold 0.5.
+    Recall,
+    /// Harmonic mean of precision and recall: 2·tp / (2·tp + fp + fn).
+    F1,
+    /// Root of the mean squared error.
+    Rmse,
+    /// Mean absolute error.
+    Mae,
+    /// 1 − Σ w·(y − f)² / Σ w·(y − ȳ)².
+    R2,
+    /// Mean squared error.
+    Mse,
+}
+
+const BINARY: [Metric; 8] =
+    [Metric::Auc, Metric::PrAuc, Metric::LogLoss, Metric::Brier, Metric::Accuracy, Metric::Precision, Metric::Recall, Metric::F1];
+const REGRESSION: [Metric; 4] = [Metric::Rmse, Metric::Mae, Metric::R2, Metric::Mse];
+
+/// What other systems call our metrics, with the same meaning and sign.
+const PEERS: [(&str, Metric); 23] = [
+    ("roc_auc", Metric::Auc),
+    ("areaUnderROC", Metric::Auc),
+    ("auroc", Metric::Auc),
+    ("average_precision", Metric::PrAuc),
+    ("areaUnderPR", Metric::PrAuc),
+    ("aucpr", Metric::PrAuc),
+    ("auc_pr", Metric::PrAuc),
+    ("auprc", Metric::PrAuc),
+    ("logloss", Metric::LogLoss),
+    ("logLoss", Metric::LogLoss),
+    ("binary_logloss", Metric::LogLoss),
+    ("cross_entropy", Metric::LogLoss),
+    ("brier_score", Metric::Brier),
+    ("brier_score_loss", Metric::Brier),
+    ("f1_score", Metric::F1),
+    ("accuracy_score", Metric::Accuracy),
+    ("root_mean_squared_error", Metric::Rmse),
+    ("mean_absolute_error", Metric::Mae),
+    ("l1", Metric::Mae),
+    ("r2_score", Metric::R2),
+    ("mean_squared_error", Metric::Mse),
+    ("l2", Metric::Mse),
+    ("RMSE", Metric::Rmse),
+];
+
+/// Scores that others negate so that larger is better. They are answered, never taken: a limit would have the wrong sign.
+const NEGATED: [(&str, Metric); 5] = [
+    ("neg_log_loss", Metric::LogLoss),
+    ("neg_brier_score", Metric::Brier),
+    ("neg_root_mean_squared_error", Metric::Rmse),
+    ("neg_mean_absolute_error", Metric::Mae),
+    ("neg_mean_squared_error", Metric::Mse),
+];
+
+impl Metric {
+    /// Name as written in job files and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Auc => "auc",
+            Metric::PrAuc => "pr_auc",
+            Metric::LogLoss => "log_loss",
+            Metric::Brier => "brier",
+            Metric::Accuracy => "accuracy",
+            Metric::Precision => "precision",
+            Metric::Recall => "recall",
+            Metric::F1 => "f1",
+            Metric::Rmse => "rmse",
+            Metric::Mae => "mae",
+            Metric::R2 => "r2",
+            Metric::Mse => "mse",
+        }
+    }
+
+    /// The metric of a task by its name, ours or a peer's; an unknown one is answered with the known ones.
+    pub fn parse(task: Task, name: &str) -> Result<Metric, LearnError> {
+        let ours = canonical_name(name);
+        let of_task = metrics_of(task);
+        if let Some(metric) = of_task.iter().find(|m| m.name() == ours) {
+            return Ok(*metric);
+        }
+        let known = of_task.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ");
+        let message = if let Some((_, metric)) = NEGATED.iter().find(|(theirs, _)| *theirs == name) {
+            format!("`{name}` is `{}` here, without the minus sign", metric.name())
+        } else if find(ours).is_some() {
+            format!("`{name}` is not a metric of task {}, use one of: {known}", task_name(task))
+        } else {
+            format!("`{name}` is not a known metric, use one of: {known}")
+        };
+        Err(LearnError::Param { name: "metrics".into(), message })
+    }
+
+    /// Whether rows must be ordered by their scores.
+    fn is_ranked(self) -> bool {
+        matches!(self, Metric::Auc | Metric::PrAuc)
+    }
+}
+
+fn metrics_of(task: Task) -> &'static [Metric] {
+    match task {
+        Task::Binary => &BINARY,
+        Task::Regression => &REGRESSION,
+    }
+}
+
+fn task_name(task: Task) -> &'static str {
+    match task {
+        Task::Binary => "binary",
+        Task::Regression => "regression",
+    }
+}
+
+fn find(name: &str) -> Option<Metric> {
+    BINARY.iter().chain(&REGRESSION).find(|m| m.name() == name).copied()
+}
+
+/// Every metric of a task, `binary` or `regression`; none of other tasks.
+pub fn known(task: &str) -> &'static [&'static str] {
+    match task {
+        "binary" => &["auc", "pr_auc", "log_loss", "brier", "accuracy", "precision", "recall", "f1"],
+        "regression" => &["rmse", "mae", "r2", "mse"],
+        _ => &[],
+    }
+}
+
+/// The metrics of a task that are reported where the job names none.
+pub fn usual(task: &str) -> &'static [&'static str] {
+    match task {
+        "binary" => &["auc", "pr_auc", "log_loss", "brier", "accuracy", "f1"],
+        "regression" => &["rmse", "mae", "r2"],
+        _ => &[],
+    }
+}
+
+/// Our name of a metric: a peer's name (`roc_auc`, `average_precision`) becomes ours, any other stays as it is.
+/// Negated scores (`neg_log_loss`) stay too, so they are refused; [`Metric::parse`] says what to write.
+pub fn canonical_name(name: &str) -> &str {
+    PEERS.iter().find(|(theirs, _)| *theirs == name).map_or(name, |(_, ours)| ours.name())
+}
+
+/// Whether a larger value is a better model; `None` for unknown names.
+pub fn higher_is_better(name: &str) -> Option<bool> {
+    let metric = find(canonical_name(name))?;
+    Some(!matches!(metric, Metric::LogLoss | Metric::Brier | Metric::Rmse | Metric::Mae | Metric::Mse))
+}
+
+/// The result of `metrics`. Segments without rows are absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MetricsOutput {
+    /// Segment name to metric name to value; null where it is not defined.
+    pub segments: BTreeMap<String, BTreeMap<String, Option<f64>>>,
+    /// Rows by segment name.
+    pub rows: BTreeMap<String, u64>,
+    /// Segment name to metric name to the reason why it is not defined.
+    pub undefined: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_agree() {
+        for task in [Task::Binary, Task::Regression] {
+            let name = task_name(task);
+            assert_eq!(metrics_of(task).iter().map(|m| m.name()).collect::<Vec<_>>(), known(name));
+            assert!(usual(name).iter().all(|n| known(name).contains(n)));
+            assert!(known(name).iter().all(|n| higher_is_better(n).is_some() && canonical_name(n) == *n));
+        }
+        assert!(known("ranking").is_empty());
+        assert_eq!((higher_is_better("auc"), higher_is_better("rmse"), higher_is_better("x")), (Some(true), Some(false), None));
+    }
+
+    #[test]
+    fn wrong_names_are_answered() {
+        let parse = |task, name| Metric::parse(task, name).map_err(|e| e.to_string());
+        assert_eq!(parse(Task::Binary, "auc"), Ok(Metric::Auc));
+        assert_eq!(parse(Task::Binary, "roc_auc"), Ok(Metric::Auc));
+        let negated = "metrics: `neg_log_loss` is `log_loss` here, without the minus sign";
+        assert_eq!(parse(Task::Binary, "neg_log_loss"), Err(negated.into()));
+        let known = "use one of: rmse, mae, r2, mse";
+        let other = format!("metrics: `auc` is not a metric of task regression, {known}");
+        assert_eq!(parse(Task::Regression, "auc"), Err(other));
+        assert_eq!(parse(Task::Regression, "map"), Err(format!("metrics: `map` is not a known metric, {known}")));
+    }
+}
