@@ -1,0 +1,440 @@
+//! The job message: what a job file says once it has been read. Serde types only; the client fills
+//! them from YAML, the coordinator checks them against the data. Nothing here reads or decides.
+//!
+//! The job travels and is stored as the canonical JSON of [`Job`] (sorted keys, no defaults left out).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A whole job, parameters already substituted in paths; SQL still holds `$name`, bound when planned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// Version of the grammar; 1.
+    pub version: u32,
+    /// The experiment; also the registry name unless `publish.model` says another.
+    pub name: String,
+    /// The one seed for split, features and training.
+    #[serde(default)]
+    pub seed: u64,
+    /// Parameters by name, typed by value. `$now` is added when the job is accepted.
+    #[serde(default)]
+    pub params: BTreeMap<String, Param>,
+    /// Tables that SQL can see, in the order of the file.
+    pub tables: Vec<Table>,
+    /// SQL that makes the prepared rows; absent: the last table as it is.
+    #[serde(default)]
+    pub prepare: Option<String>,
+    /// Roles of prepared columns.
+    #[serde(default)]
+    pub columns: Roles,
+    /// Expectations on prepared rows.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+    /// How rows get their segment; absent: every row trains.
+    #[serde(default)]
+    pub split: Option<Split>,
+    /// Feature steps, in order.
+    #[serde(default)]
+    pub features: Vec<FeatureStep>,
+    /// What is trained; absent: a check or transform job.
+    #[serde(default)]
+    pub train: Option<Train>,
+    /// Metrics and limits.
+    #[serde(default)]
+    pub evaluate: Evaluate,
+    /// Where the model goes in the registry; absent: kept under the job's id.
+    #[serde(default)]
+    pub publish: Option<Publish>,
+    /// Hidden: rows per canonical shard. It enters the fingerprint.
+    #[serde(default)]
+    pub shard_rows: Option<u32>,
+}
+
+/// A parameter's value, typed as it was written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Param {
+    /// true or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// Any other number.
+    Float(f64),
+    /// An ISO date `YYYY-MM-DD`.
+    Date(String),
+    /// An ISO date and time, taken as UTC.
+    Timestamp(String),
+    /// Any other text.
+    Text(String),
+}
+
+/// A named input table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// Name in SQL.
+    pub name: String,
+    /// File, folder or glob; absolute path or URL (the client resolves paths relative to the file).
+    pub path: String,
+    /// Format; absent: by the file's ending.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// Options for CSV.
+    #[serde(default)]
+    pub csv: CsvOptions,
+    /// Declared column types (Arrow-like lower-case names: int64, float64, utf8, bool, date, timestamp) by column.
+    #[serde(default)]
+    pub schema: BTreeMap<String, String>,
+}
+
+/// File formats that a table may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// Delimited text.
+    Csv,
+}
+
+/// How a CSV file is written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CsvOptions {
+    /// One ASCII character.
+    pub delimiter: char,
+    /// First line holds names.
+    pub header: bool,
+    /// Text that stands for null, beside the empty field.
+    pub null: Option<String>,
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self { delimiter: ',', header: true, null: None }
+    }
+}
+
+/// Roles of prepared columns. A role column is never a feature.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Roles {
+    /// What is learnt.
+    pub target: Option<String>,
+    /// The value of the target that counts as positive (binary targets other than 0/1 and booleans).
+    pub positive: Option<Value>,
+    /// Row identity; several columns make a compound key.
+    pub key: Vec<String>,
+    /// Event time.
+    pub time: Option<String>,
+    /// Entity that must not stand on both sides of a split.
+    pub group: Option<String>,
+    /// Non-negative row weight.
+    pub weight: Option<String>,
+    /// Added to the linear predictor.
+    pub offset: Option<String>,
+    /// Integer columns that are codes.
+    pub categorical: Vec<String>,
+    /// Kept, never features.
+    pub ignore: Vec<String>,
+}
+
+/// One expectation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// Name in the report; the reader fills in a default.
+    pub name: String,
+    /// What happens when it is broken.
+    #[serde(default)]
+    pub severity: Severity,
+    /// Row-wise SQL condition: only these rows are looked at.
+    #[serde(default, rename = "where")]
+    pub filter: Option<String>,
+    /// What is expected.
+    pub rule: Rule,
+}
+
+/// What a broken expectation does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Ends the job.
+    #[default]
+    Fail,
+    /// Is reported.
+    Warn,
+}
+
+/// The kinds of expectation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Rule {
+    /// No nulls in these columns.
+    NotNull {
+        /// Columns looked at.
+        columns: Vec<String>,
+    },
+    /// Values within bounds, both inclusive; nulls pass, NaN breaks it.
+    Range {
+        /// Columns looked at.
+        columns: Vec<String>,
+        /// Smallest allowed value.
+        min: Option<f64>,
+        /// Largest allowed value.
+        max: Option<f64>,
+    },
+    /// The number of rows within bounds, both inclusive.
+    RowCount {
+        /// Smallest allowed count.
+        min: Option<u64>,
+        /// Largest allowed count.
+        max: Option<u64>,
+    },
+    /// No two rows agree in all these columns.
+    Unique {
+        /// The compound key.
+        columns: Vec<String>,
+    },
+}
+
+/// How rows get their segment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "by", deny_unknown_fields)]
+pub enum Split {
+    /// By a salted hash of the row id; fractions of all rows.
+    Random {
+        /// Fraction for test, 0 ≤ f < 1.
+        #[serde(default)]
+        test: f64,
+        /// Fraction for validation.
+        #[serde(default)]
+        validation: f64,
+        /// Own seed; else the job's.
+        #[serde(default)]
+        seed: Option<u64>,
+    },
+    /// By a text column that says `train`, `validation` or `test` (values can be renamed).
+    Column {
+        /// The prepared column; it becomes a role, never a feature.
+        column: String,
+        /// Value that means train; default "train".
+        #[serde(default)]
+        train: Option<String>,
+        /// Value that means validation; default "validation".
+        #[serde(default)]
+        validation: Option<String>,
+        /// Value that means test; default "test".
+        #[serde(default)]
+        test: Option<String>,
+    },
+}
+
+/// One feature step with its id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureStep {
+    /// Unique in the job; the reader fills in `kind` or `kind_2` ….
+    pub id: String,
+    /// What it does.
+    pub kind: StepKind,
+}
+
+/// The kinds of feature step. `columns` entries may be names, `*`, `prefix_*` or `-name`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum StepKind {
+    /// Row-wise expressions: new or replaced columns, in order.
+    Sql {
+        /// (column, expression).
+        expressions: Vec<(String, String)>,
+    },
+    /// Replaces missing values (null and NaN).
+    Impute {
+        /// Columns filled.
+        columns: Vec<String>,
+        /// How the value is found.
+        strategy: ImputeStrategy,
+        /// The value of `constant`.
+        #[serde(default)]
+        fill_value: Option<Value>,
+        /// Adds `<column>_missing` (0/1).
+        #[serde(default)]
+        indicator: bool,
+    },
+    /// (x − mean) / standard deviation (ddof 0) of the training rows.
+    Standardize {
+        /// Columns scaled.
+        columns: Vec<String>,
+    },
+    /// (x − min) / (max − min) of the training rows.
+    MinMax {
+        /// Columns scaled.
+        columns: Vec<String>,
+    },
+    /// One slot per category seen in training; never materialised.
+    OneHot {
+        /// Columns encoded.
+        columns: Vec<String>,
+        /// Drops the first category.
+        #[serde(default)]
+        drop_first: bool,
+        /// What an unseen category does when scoring.
+        #[serde(default)]
+        unknown: Unknown,
+    },
+    /// murmur3-32 feature hashing, signed as scikit-learn's `FeatureHasher`.
+    Hash {
+        /// Columns hashed as `name=value`.
+        columns: Vec<String>,
+        /// Slots, 1 to 2^24.
+        size: u32,
+        /// Name of the output column.
+        output: String,
+    },
+    /// Parts of a date or timestamp (UTC) as numeric columns `<column>_<part>`.
+    DateParts {
+        /// Columns taken apart.
+        columns: Vec<String>,
+        /// Which parts.
+        parts: Vec<DatePart>,
+    },
+    /// Removes feature columns.
+    Drop {
+        /// Columns removed.
+        columns: Vec<String>,
+    },
+    /// Keeps only these feature columns.
+    Keep {
+        /// Columns kept.
+        columns: Vec<String>,
+    },
+    /// Renames feature columns.
+    Rename {
+        /// (old, new).
+        names: Vec<(String, String)>,
+    },
+}
+
+/// How a missing value is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImputeStrategy {
+    /// Mean of the training rows.
+    Mean,
+    /// Exact median of the training rows (mean of the middle two).
+    Median,
+    /// Most frequent value; ties: the smallest.
+    MostFrequent,
+    /// `fill_value`.
+    Constant,
+}
+
+/// What an unseen category does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unknown {
+    /// All slots zero; counted.
+    #[default]
+    Zero,
+    /// The job fails.
+    Error,
+}
+
+/// Parts of a date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatePart {
+    /// Calendar year.
+    Year,
+    /// 1 to 12.
+    Month,
+    /// Day of month, 1 to 31.
+    Day,
+    /// 0 to 23.
+    Hour,
+    /// 0 to 59.
+    Minute,
+    /// Monday 0 to Sunday 6.
+    DayOfWeek,
+    /// 1 to 366.
+    DayOfYear,
+    /// 1 on Saturday and Sunday, else 0.
+    IsWeekend,
+}
+
+/// What is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// Name in the registry of algorithms.
+    pub algorithm: String,
+    /// Its own parameters, checked by the algorithm.
+    #[serde(default)]
+    pub params: BTreeMap<String, Value>,
+}
+
+/// Metrics and limits.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Evaluate {
+    /// Metric names; empty: the usual ones of the task.
+    pub metrics: Vec<String>,
+    /// Limits by `segment.metric`, in the order of the file.
+    pub limits: Vec<Limit>,
+}
+
+/// A bound on one metric of one segment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// train, validation or test.
+    pub segment: String,
+    /// Metric name.
+    pub metric: String,
+    /// Smallest allowed value.
+    #[serde(default)]
+    pub min: Option<f64>,
+    /// Largest allowed value.
+    #[serde(default)]
+    pub max: Option<f64>,
+}
+
+/// Where the model goes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Publish {
+    /// Registry name; absent: the job's name.
+    pub model: Option<String>,
+    /// Alias that points to the new version.
+    pub alias: Option<String>,
+}
+
+/// Something in the job that is wrong, and where. `path` is written as in the file (`features[1].impute.columns`).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{path}: {message}{}", hint.as_ref().map(|h| format!("\n  hint: {h}")).unwrap_or_default())]
+pub struct JobError {
+    /// Place in the job file; empty for the whole job.
+    pub path: String,
+    /// What is wrong, lower case, no full stop.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl JobError {
+    /// An error at a place.
+    pub fn at(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), hint: None }
+    }
+
+    /// Adds the remedy.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
