@@ -1,0 +1,21 @@
+//! Plumbing that coordinator, worker and client share: orders and works as documents, the artifact
+//! store and registry, memory budget, secrets, telemetry, exit codes. It decides nothing.
+
+pub mod artifact;
+pub mod canonical;
+pub mod documents;
+pub mod exit;
+pub mod fault;
+pub mod memory;
+pub mod order;
+pub mod output;
+pub mod registry;
+pub mod secret;
+pub mod telemetry;
+pub mod work;
+
+/// Rises, with a changelog entry, whenever the same job may give other bits.
+pub const NUMERIC_VERSION: u32 = 1;
+
+/// Version of the artifact and registry formats.
+pub const FORMAT_VERSION: u32 = 1;

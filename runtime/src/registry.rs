@@ -1,0 +1,228 @@
+//! The registry: `models/NAME/000003.json`, written if absent, is the readable truth, so that models
+//! can be listed and used without a coordinator. A model that was not published stays under its job.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sheaf_dataflow::error::DataError;
+use sheaf_dataflow::job::Job;
+use sheaf_dataflow::stores::Stores;
+
+use crate::documents::join;
+use crate::exit::Exit;
+use crate::fault::Fault;
+
+/// Newest versions among which a job's own is looked for before it publishes.
+const RECENT: usize = 32;
+
+/// How a model came to be, and where it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Registry name; absent: not published.
+    pub name: Option<String>,
+    /// Version, from 1; absent: not published.
+    pub version: Option<u32>,
+    /// The model hash.
+    pub sha256: String,
+    /// Hash of the artifact document.
+    pub artifact: String,
+    /// The job that made it.
+    pub job_id: String,
+    /// When, RFC 3339 UTC.
+    pub created: String,
+    /// The job itself.
+    pub job: Job,
+    /// Fingerprint of the pinned data and its layout.
+    pub data_fingerprint: String,
+    /// Version of the arithmetic.
+    pub numeric_version: u32,
+    /// Version of the program.
+    pub code_version: String,
+    /// Everything the result object says (metrics, rows, checks, training …).
+    pub result: Value,
+    /// Intercept on the raw scale of the features, for linear models.
+    pub intercept: Option<f64>,
+    /// Coefficients on the raw scale of the features, for linear models.
+    pub coefficients: Option<BTreeMap<String, f64>>,
+}
+
+/// Why a model reference does not lead to a model.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// There is no such model, version or alias.
+    #[error("{0}")]
+    NotFound(String),
+    /// The reference is no reference.
+    #[error("{0}")]
+    Usage(String),
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] Fault),
+}
+
+impl RegistryError {
+    /// The exit code that it ends the program with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            RegistryError::NotFound(_) => Exit::NotFound,
+            RegistryError::Usage(_) => Exit::Usage,
+            RegistryError::Store(_) => Exit::Failed,
+        }
+    }
+}
+
+impl From<DataError> for RegistryError {
+    fn from(error: DataError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// The registry of one store; cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    stores: Stores,
+    base: String,
+}
+
+impl Registry {
+    /// The registry below `base`.
+    pub fn new(stores: Stores, base: impl Into<String>) -> Self {
+        Self { stores, base: base.into() }
+    }
+
+    /// Publishes under the next free version; gives the record as written. Two publishers never get the
+    /// same version, since a record is only written if absent.
+    pub async fn publish(&self, name: &str, record: Record) -> Result<Record, RegistryError> {
+        let versions = self.versions(name).await?;
+        for version in versions.iter().rev().take(RECENT) {
+            // A driver that was stopped between publishing and its journal publishes once all the same.
+            let known: Option<Record> = self.read(&self.version_location(name, *version)).await?;
+            if let Some(known) = known.filter(|known| known.job_id == record.job_id) {
+                return Ok(known);
+            }
+        }
+        let mut version = versions.last().copied().unwrap_or(0) + 1;
+        loop {
+            let record = Record { name: Some(name.to_owned()), version: Some(version), ..record.clone() };
+            if self.stores.put_if_absent(&self.version_location(name, version), to_bytes(&record)?).await? {
+                return Ok(record);
+            }
+            version += 1;
+        }
+    }
+
+    /// Keeps a model with its job: readable as `JOB`.
+    pub async fn keep(&self, record: &Record) -> Result<(), RegistryError> {
+        let location = join(&self.base, &format!("jobs/{}/model.json", record.job_id));
+        self.stores.put_atomic(&location, to_bytes(record)?).await?;
+        Ok(())
+    }
+
+    /// Points an alias to a version.
+    pub async fn set_alias(&self, name: &str, alias: &str, version: u32) -> Result<(), RegistryError> {
+        let mut aliases = self.aliases(name).await?;
+        aliases.insert(alias.to_owned(), version);
+        self.stores.put_atomic(&self.aliases_location(name), to_bytes(&aliases)?).await?;
+        Ok(())
+    }
+
+    /// Aliases of a model.
+    pub async fn aliases(&self, name: &str) -> Result<BTreeMap<String, u32>, RegistryError> {
+        Ok(self.read(&self.aliases_location(name)).await?.unwrap_or_default())
+    }
+
+    /// Versions of a model, ascending.
+    pub async fn versions(&self, name: &str) -> Result<Vec<u32>, RegistryError> {
+        let files = self.stores.list(&join(&self.base, &format!("models/{name}"))).await?;
+        let number = |path: &String| path.rsplit('/').next()?.strip_suffix(".json")?.parse().ok();
+        let mut versions: Vec<u32> = files.iter().filter_map(number).collect();
+        versions.sort_unstable();
+        Ok(versions)
+    }
+
+    /// Names of all models.
+    pub async fn names(&self) -> Result<Vec<String>, RegistryError> {
+        let files = self.stores.list(&join(&self.base, "models")).await?;
+        let name = |path: &String| path.rsplit('/').nth(1).map(str::to_owned);
+        let mut names: Vec<String> = files.iter().filter_map(name).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Every version of every model, by name, then version.
+    pub async fn list(&self) -> Result<Vec<Record>, RegistryError> {
+        let mut all = Vec::new();
+        for name in self.names().await? {
+            for version in self.versions(&name).await? {
+                all.extend(self.read(&self.version_location(&name, version)).await?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The record of `name@version`, `name@alias`, `name@latest`, `name` (latest) or a job id.
+    pub async fn resolve(&self, reference: &str) -> Result<Record, RegistryError> {
+        let (name, wanted) = reference.split_once('@').unwrap_or((reference, "latest"));
+        if name.is_empty() || wanted.is_empty() || !reference.chars().all(|c| c.is_ascii_alphanumeric() || "@._-".contains(c)) {
+            return Err(RegistryError::Usage(format!(
+                "`{reference}` is not a model; write NAME@VERSION, NAME@ALIAS or NAME@latest"
+            )));
+        }
+        let versions = self.versions(name).await?;
+        let Some(last) = versions.last().copied() else { return self.of_job(reference).await };
+        let version = match wanted.parse::<u32>() {
+            Ok(version) => version,
+            Err(_) if wanted == "latest" => last,
+            Err(_) => *self.aliases(name).await?.get(wanted).ok_or_else(|| {
+                RegistryError::NotFound(format!("model `{name}` has no alias `{wanted}`; its versions are {}", spans(&versions)))
+            })?,
+        };
+        let record = self.read(&self.version_location(name, version)).await?;
+        record.ok_or_else(|| {
+            RegistryError::NotFound(format!("model `{name}` has no version {version}; it has {}", spans(&versions)))
+        })
+    }
+
+    async fn of_job(&self, reference: &str) -> Result<Record, RegistryError> {
+        if let Some(record) = self.read(&join(&self.base, &format!("jobs/{reference}/model.json"))).await? {
+            return Ok(record);
+        }
+        let names = self.names().await?;
+        let known =
+            if names.is_empty() { "the registry is empty".to_owned() } else { format!("known models: {}", names.join(", ")) };
+        Err(RegistryError::NotFound(format!("model `{reference}` not found in {}; {known}", self.base)))
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(&self, location: &str) -> Result<Option<T>, RegistryError> {
+        let bytes = match self.stores.get(location).await {
+            Ok(bytes) => bytes,
+            Err(DataError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let value = serde_json::from_slice(&bytes).map_err(|e| Fault::internal(format!("read {location}: {e}")))?;
+        Ok(Some(value))
+    }
+
+    fn version_location(&self, name: &str, version: u32) -> String {
+        join(&self.base, &format!("models/{name}/{version:06}.json"))
+    }
+
+    fn aliases_location(&self, name: &str) -> String {
+        join(&self.base, &format!("models/{name}/aliases.json"))
+    }
+}
+
+fn spans(versions: &[u32]) -> String {
+    match versions {
+        [first, .., last] => format!("versions {first} to {last}"),
+        [only] => format!("version {only}"),
+        [] => "no version".to_owned(),
+    }
+}
+
+fn to_bytes<T: Serialize>(value: &T) -> Result<Bytes, Fault> {
+    serde_json::to_vec_pretty(value).map(Bytes::from).map_err(|e| Fault::internal(format!("write record: {e}")))
+}
