@@ -1,0 +1,284 @@
+//! A job file from accepted to published.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sheaf_dataflow::checks::{self, CheckOutcome};
+use sheaf_dataflow::dataset::Dataset;
+use sheaf_dataflow::job::{Job, Severity, Train};
+use sheaf_dataflow::pipeline::{FitRequest, Fitting, Pipeline, profile_warnings};
+use sheaf_dataflow::plan::Planned;
+use sheaf_dataflow::view::View;
+use sheaf_learn::algorithms::glm::FittedLinear;
+use sheaf_learn::metrics::{self, MetricsOutput};
+use sheaf_learn::model::Model;
+use sheaf_learn::program::ProgramSpec;
+use sheaf_learn::statistics::moments::{ColumnMoments, MomentsOutput};
+use sheaf_runtime::artifact::Artifact;
+use sheaf_runtime::fault::Fault;
+use sheaf_runtime::registry::Record;
+
+use super::{Driver, Finish, account, phases};
+use crate::validate::{metric_names, task_of};
+
+/// Takes a job through its phases.
+pub async fn run(driver: &mut Driver, job: &Job) -> Result<Finish, Fault> {
+    let planned = phases::pin(driver, job).await?;
+    let dataset = phases::prepare(driver, job, &planned).await?;
+    let mut report = Report { data: dataset.fingerprint(), rows: dataset.rows(), ..Report::default() };
+    check(driver, job, &planned, &dataset, &mut report).await?;
+    if let Some(broken) = broken_checks(&report.checks) {
+        return Ok(Finish { result: report.result(driver, job, "failed"), broken: Some(broken) });
+    }
+    profile(driver, job, &planned, &dataset, &mut report).await?;
+    let pipeline = fit(driver, job, &planned, &dataset).await?;
+    for warning in profile_warnings(&pipeline, &json!(report.profile))? {
+        driver.warn(warning);
+    }
+    let Some(train) = &job.train else {
+        return Ok(Finish { result: report.result(driver, job, "succeeded"), broken: None });
+    };
+    let trained = learn(driver, job, train, &pipeline, &dataset).await?;
+    report.training =
+        json!({"iterations": trained.fitted.iterations, "converged": trained.fitted.converged, "loss": trained.losses});
+    if !trained.fitted.converged {
+        driver.warn("training stopped before it converged; raise `train.max_iterations`");
+    }
+    let artifact = Artifact::new(pipeline, trained.fitted.model);
+    report.sha256 = artifact.sha256()?;
+    evaluate(driver, job, train, &artifact, &dataset, &mut report).await?;
+    let broken = judge_limits(job, &mut report);
+    publish(driver, job, &artifact, report, broken).await
+}
+
+/// What the result object is made of.
+#[derive(Default)]
+struct Report {
+    data: String,
+    rows: u64,
+    checks: Vec<CheckOutcome>,
+    profile: MomentsOutput,
+    training: Value,
+    metrics: Option<MetricsOutput>,
+    limits: Vec<Value>,
+    sha256: String,
+    model: Value,
+}
+
+impl Report {
+    /// Rows by segment: those measured, or those profiled in a job that trains nothing.
+    fn segment_rows(&self) -> BTreeMap<String, u64> {
+        if let Some(metrics) = &self.metrics {
+            return metrics.rows.clone();
+        }
+        let first = |columns: &Vec<ColumnMoments>| columns.first().map_or(0, |column| column.rows);
+        self.profile.segments.iter().map(|(segment, columns)| (segment.clone(), first(columns))).collect()
+    }
+
+    fn result(&self, driver: &Driver, job: &Job, state: &str) -> Value {
+        let metrics = self.metrics.as_ref().map_or_else(|| json!({}), |m| json!(m.segments));
+        let phases: Vec<Value> = driver.seconds.iter().map(|(name, seconds)| json!({"name": name, "seconds": seconds})).collect();
+        let mut rows = json!({"prepared": self.rows});
+        for (segment, count) in self.segment_rows() {
+            rows[segment] = json!(count);
+        }
+        json!({
+            "job": driver.job.0,
+            "name": job.name,
+            "state": state,
+            "params": job.params,
+            "model": self.model,
+            "metrics": metrics,
+            "undefined": self.metrics.as_ref().map(|m| json!(m.undefined)),
+            "slices": {},
+            "limits": self.limits,
+            "checks": self.checks,
+            "training": self.training,
+            "phases": phases,
+            "work": account::work(&driver.accounts),
+            "rows": rows,
+            "data": self.data,
+            "outputs": [],
+            "warnings": driver.warnings,
+        })
+    }
+}
+
+async fn check(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Dataset, report: &mut Report) -> Result<(), Fault> {
+    if job.checks.is_empty() {
+        return Ok(());
+    }
+    if let Some(outcomes) = driver.enter("check", &format!("{} checks", job.checks.len())).await? {
+        report.checks = outcomes;
+        return Ok(());
+    }
+    let mut results = Vec::new();
+    for request in checks::requests(job, &planned.schema).map_err(Fault::job)? {
+        results.push(phases::measure(driver, dataset, request, false).await?.0);
+    }
+    report.checks = checks::judge(job, &results)?;
+    driver.finish(&report.checks).await?;
+    for outcome in report.checks.iter().filter(|o| !o.passed && o.severity == Severity::Warn) {
+        driver.warn(format!("check `{}`: {}", outcome.name, outcome.message));
+    }
+    Ok(())
+}
+
+fn broken_checks(outcomes: &[CheckOutcome]) -> Option<String> {
+    let broken: Vec<String> = outcomes
+        .iter()
+        .filter(|o| !o.passed && o.severity == Severity::Fail)
+        .map(|o| format!("check `{}` is broken: {}", o.name, o.message))
+        .collect();
+    (!broken.is_empty()).then(|| broken.join("\n"))
+}
+
+async fn profile(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Dataset, report: &mut Report) -> Result<(), Fault> {
+    if let Some(profile) = driver.enter("profile", "").await? {
+        report.profile = profile;
+        return Ok(());
+    }
+    let (value, _) = phases::measure(driver, dataset, checks::profile(job, &planned.schema), false).await?;
+    report.profile = serde_json::from_value(value).map_err(|e| Fault::internal(format!("read the profile: {e}")))?;
+    driver.finish(&report.profile).await
+}
+
+async fn fit(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Dataset) -> Result<Pipeline, Fault> {
+    if let Some((pipeline, warnings)) =
+        driver.enter::<(Pipeline, Vec<String>)>("fit features", &format!("{} steps", job.features.len())).await?
+    {
+        warnings.into_iter().for_each(|w| driver.warn(w));
+        return Ok(pipeline);
+    }
+    let mut fitting = Fitting::new(job, &planned.schema).map_err(Fault::job)?;
+    while let Some(request) = fitting.request()? {
+        let (value, _) = phases::measure(driver, dataset, request, false).await?;
+        fitting.supply(value)?;
+    }
+    let warnings = fitting.warnings().to_vec();
+    let pipeline = fitting.pipeline();
+    driver.finish(&(&pipeline, &warnings)).await?;
+    warnings.into_iter().for_each(|w| driver.warn(w));
+    Ok(pipeline)
+}
+
+/// A fitted model and how its loss went.
+#[derive(Serialize, Deserialize)]
+struct Trained {
+    fitted: FittedLinear,
+    losses: Vec<f64>,
+}
+
+async fn learn(driver: &mut Driver, job: &Job, train: &Train, pipeline: &Pipeline, dataset: &Dataset) -> Result<Trained, Fault> {
+    if let Some(trained) = driver.enter("train", &train.algorithm).await? {
+        return Ok(trained);
+    }
+    let program = ProgramSpec { name: train.algorithm.clone(), params: json!(train.params), schema: pipeline.schema.clone() };
+    let request = FitRequest { label: "train".into(), view: View::features(job, pipeline), program };
+    let (value, ended) = phases::measure(driver, dataset, request, true).await?;
+    let fitted: FittedLinear =
+        serde_json::from_value(value).map_err(|e| Fault::internal(format!("read the fitted model: {e}")))?;
+    let loss = |step: &Vec<sheaf_learn::algorithm::Report>| step.iter().find(|r| r.name == "loss").map(|r| r.value);
+    let losses = ended.reports.iter().filter_map(loss).collect();
+    for warning in &fitted.warnings {
+        driver.warn(warning.clone());
+    }
+    let trained = Trained { fitted, losses };
+    driver.finish(&trained).await?;
+    Ok(trained)
+}
+
+async fn evaluate(
+    driver: &mut Driver,
+    job: &Job,
+    train: &Train,
+    artifact: &Artifact,
+    dataset: &Dataset,
+    report: &mut Report,
+) -> Result<(), Fault> {
+    let task = task_of(&train.algorithm);
+    let names = metric_names(job, task);
+    if let Some(output) = driver.enter("evaluate", &names.join(", ")).await? {
+        report.metrics = Some(output);
+        return Ok(());
+    }
+    let params = json!({"model": artifact.model, "task": task, "metrics": names});
+    let program = ProgramSpec { name: "metrics".into(), params, schema: artifact.pipeline.schema.clone() };
+    let request = FitRequest { label: "evaluate".into(), view: View::features(job, &artifact.pipeline), program };
+    let (value, _) = phases::measure(driver, dataset, request, false).await?;
+    let output: MetricsOutput = serde_json::from_value(value).map_err(|e| Fault::internal(format!("read metrics: {e}")))?;
+    driver.finish(&output).await?;
+    report.metrics = Some(output);
+    Ok(())
+}
+
+/// Compares limits with metrics; gives what is broken. A metric that does not exist breaks its limit.
+fn judge_limits(job: &Job, report: &mut Report) -> Option<String> {
+    let metrics = report.metrics.as_ref();
+    let mut broken = Vec::new();
+    for limit in &job.evaluate.limits {
+        let name = format!("{}.{}", limit.segment, metrics::canonical_name(&limit.metric));
+        let value =
+            metrics.and_then(|m| m.segments.get(&limit.segment)?.get(metrics::canonical_name(&limit.metric)).copied().flatten());
+        let passed = value.is_some_and(|v| limit.min.is_none_or(|min| v >= min) && limit.max.is_none_or(|max| v <= max));
+        report.limits.push(json!({"name": name, "value": value, "min": limit.min, "max": limit.max, "passed": passed}));
+        if !passed {
+            let found = value.map_or_else(|| "has no value".to_owned(), |v| format!("is {v:.6}"));
+            let wanted = [limit.min.map(|m| format!("at least {m}")), limit.max.map(|m| format!("at most {m}"))];
+            broken.push(format!(
+                "limit {name}: it {found}, it must be {}",
+                wanted.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+            ));
+        }
+    }
+    (!broken.is_empty()).then(|| broken.join("\n"))
+}
+
+async fn publish(
+    driver: &mut Driver,
+    job: &Job,
+    artifact: &Artifact,
+    mut report: Report,
+    broken: Option<String>,
+) -> Result<Finish, Fault> {
+    let state = if broken.is_some() { "failed" } else { "succeeded" };
+    if let Some(result) = driver.enter::<Value>("publish", "").await? {
+        return Ok(Finish { result, broken });
+    }
+    let document = driver.context.documents.put(artifact).await?;
+    let Model::Linear(_) = &artifact.model;
+    let (intercept, coefficients) = artifact.model.raw_coefficients(&artifact.pipeline.schema);
+    report.model = json!({"name": null, "version": null, "sha256": report.sha256});
+    let record = Record {
+        name: None,
+        version: None,
+        sha256: report.sha256.clone(),
+        artifact: document,
+        job_id: driver.job.0.clone(),
+        created: created(driver.now_ns),
+        job: job.clone(),
+        data_fingerprint: report.data.clone(),
+        numeric_version: artifact.numeric_version,
+        code_version: env!("CARGO_PKG_VERSION").to_owned(),
+        result: report.result(driver, job, state),
+        intercept: Some(intercept),
+        coefficients: Some(coefficients),
+    };
+    let registry = driver.context.registry.clone();
+    registry.keep(&record).await.map_err(Fault::internal)?;
+    if let (Some(target), None) = (&job.publish, &broken) {
+        let name = target.model.clone().unwrap_or_else(|| job.name.clone());
+        let published = registry.publish(&name, record).await.map_err(Fault::internal)?;
+        report.model = json!({"name": name, "version": published.version, "sha256": report.sha256});
+        if let (Some(alias), Some(version)) = (&target.alias, published.version) {
+            registry.set_alias(&name, alias, version).await.map_err(Fault::internal)?;
+        }
+    }
+    driver.finish(&report.result(driver, job, state)).await?;
+    Ok(Finish { result: report.result(driver, job, state), broken })
+}
+
+fn created(now_ns: i64) -> String {
+    chrono::DateTime::from_timestamp_nanos(now_ns).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}

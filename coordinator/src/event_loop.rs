@@ -1,0 +1,525 @@
+//! The event loop: the one owner of the engine. Inputs become events, commands are carried out in
+//! order. It never computes and never waits.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sheaf_cluster::coverage::Block;
+use sheaf_cluster::durable::FailKind;
+use sheaf_cluster::id::{JobId, Stage, Step, Token, WorkerId};
+use sheaf_cluster::stage::StagePlan;
+use sheaf_cluster::{Command, Engine, Event};
+use sheaf_learn::algorithm::Report;
+use sheaf_proto::v1::{self, join_cluster_response::Command as Wire, watch_job_response::Event as Watch};
+use sheaf_runtime::fault::{Fault, Kind};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, info, warn};
+
+use crate::context::now;
+use crate::feed::Feeds;
+use crate::host::{Host, Product};
+
+/// Messages up to this size travel on the control stream.
+const INLINE_MESSAGE: usize = 64 << 10;
+
+/// What the loop is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Anything that needs no more than the engine.
+    Event(Event),
+    /// A worker said hello; its number goes back.
+    Joined {
+        /// What it said.
+        hello: v1::Hello,
+        /// Its control stream.
+        commands: mpsc::UnboundedSender<Result<v1::JoinClusterResponse, tonic::Status>>,
+        /// Its number.
+        reply: oneshot::Sender<WorkerId>,
+    },
+    /// Partials arrived.
+    Blocks(Blocks),
+    /// A worker could not compute a shard.
+    ShardFailed {
+        /// Who.
+        worker: WorkerId,
+        /// Which stage.
+        stage: Stage,
+        /// Token that it answers.
+        token: Token,
+        /// Which shard.
+        shard: u32,
+        /// Why.
+        fault: Fault,
+    },
+    /// A driver starts a stage.
+    OpenStage(Box<Opening>),
+    /// A step's message is ready.
+    StepReady {
+        /// Which stage.
+        stage: Stage,
+        /// Which step.
+        step: Step,
+        /// What to broadcast.
+        message: Arc<Vec<u8>>,
+        /// The state it was made from.
+        state: Vec<u8>,
+        /// How the run goes.
+        report: Vec<Report>,
+    },
+    /// A stage has its product.
+    StageDone {
+        /// Which stage.
+        stage: Stage,
+        /// What it gives.
+        product: Product,
+        /// How the run went.
+        report: Vec<Report>,
+    },
+    /// A stage cannot go on.
+    StageFailed {
+        /// Which stage.
+        stage: Stage,
+        /// Why.
+        fault: Fault,
+    },
+    /// Someone asks for a step's message.
+    FetchMessage {
+        /// Which stage.
+        stage: Stage,
+        /// Which step.
+        step: Step,
+        /// The message, unless it is over.
+        reply: oneshot::Sender<Option<Arc<Vec<u8>>>>,
+    },
+    /// Starts drivers: given once, when the coordinator leads.
+    Drivers(mpsc::UnboundedSender<DriverOrder>),
+    /// Someone asks who is here.
+    Workers(oneshot::Sender<Vec<v1::WorkerSummary>>),
+    /// Someone asks why a job waits.
+    WhyWaiting(JobId, oneshot::Sender<Option<String>>),
+}
+
+/// Partials of one step from one worker.
+#[derive(Debug)]
+pub struct Blocks {
+    /// Who.
+    pub worker: WorkerId,
+    /// Which stage.
+    pub stage: Stage,
+    /// Which step.
+    pub step: Step,
+    /// Token that they answer.
+    pub token: Token,
+    /// The blocks; `None` is the empty leaf.
+    pub blocks: Vec<(Block, Option<Bytes>)>,
+    /// Where the worker's time went.
+    pub spent: v1::Spent,
+}
+
+/// A stage to be opened.
+#[derive(Debug)]
+pub struct Opening {
+    /// Which stage.
+    pub stage: Stage,
+    /// Phase that people see.
+    pub phase: String,
+    /// What there is to spread.
+    pub plan: StagePlan,
+    /// Hash of the work document.
+    pub work: String,
+    /// The stage's thread.
+    pub host: Host,
+    /// Where states for checkpoints go.
+    pub states: Option<mpsc::UnboundedSender<(u64, Vec<u8>)>>,
+    /// What comes of it.
+    pub reply: oneshot::Sender<Result<Ended, Fault>>,
+}
+
+/// A finished stage.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// What it gives.
+    pub product: Product,
+    /// Steps taken.
+    pub steps: u64,
+    /// Reports of all steps.
+    pub reports: Vec<Vec<Report>>,
+    /// What it cost.
+    pub account: Account,
+}
+
+/// What a stage cost, over all workers.
+#[derive(Debug, Clone, Default)]
+pub struct Account {
+    /// Reading and encoding, ns.
+    pub read_ns: u64,
+    /// Partials, ns.
+    pub compute_ns: u64,
+    /// Merging on workers, ns.
+    pub merge_ns: u64,
+    /// Time from opening to end, ns.
+    pub wall_ns: u64,
+    /// Rows gone through in the first step.
+    pub rows: u64,
+    /// Accepted blocks by worker.
+    pub blocks: BTreeMap<u64, u64>,
+    /// Shards accepted by worker, over all steps.
+    pub shards: BTreeMap<u64, u64>,
+}
+
+/// What happens to drivers.
+#[derive(Debug)]
+pub enum DriverOrder {
+    /// Take the job through its phases.
+    Start(JobId),
+    /// Stop and log this end.
+    Stop(JobId, Stop),
+}
+
+/// Why a driver is stopped.
+#[derive(Debug, Clone)]
+pub enum Stop {
+    /// The engine gave the job up.
+    Fail(Fault),
+    /// Somebody cancelled it.
+    Cancel,
+}
+
+/// Sends inputs to the loop; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LoopHandle {
+    inputs: mpsc::UnboundedSender<Input>,
+}
+
+impl LoopHandle {
+    /// Tells the loop. After the end of the coordinator nobody listens, and nothing matters.
+    pub fn send(&self, input: Input) {
+        let _ = self.inputs.send(input);
+    }
+}
+
+struct WorkerEntry {
+    commands: mpsc::UnboundedSender<Result<v1::JoinClusterResponse, tonic::Status>>,
+    summary: v1::WorkerSummary,
+}
+
+struct StageEntry {
+    opening: Opening,
+    opened: Instant,
+    step: Step,
+    message: Arc<Vec<u8>>,
+    covered: u64,
+    steps: u64,
+    reports: Vec<Vec<Report>>,
+    account: Account,
+    shown: Instant,
+    fault: Option<Fault>,
+}
+
+/// The loop's state.
+pub struct EventLoop {
+    engine: Engine,
+    feeds: Feeds,
+    workers: BTreeMap<WorkerId, WorkerEntry>,
+    stages: BTreeMap<Stage, StageEntry>,
+    drivers: Option<mpsc::UnboundedSender<DriverOrder>>,
+    next_worker: u64,
+    heartbeat: Duration,
+}
+
+/// Makes a loop's handle and inbox.
+pub fn channel() -> (LoopHandle, mpsc::UnboundedReceiver<Input>) {
+    let (inputs, inbox) = mpsc::unbounded_channel();
+    (LoopHandle { inputs }, inbox)
+}
+
+impl EventLoop {
+    /// A loop around an engine.
+    pub fn new(engine: Engine, feeds: Feeds, heartbeat: Duration) -> Self {
+        Self { engine, feeds, workers: BTreeMap::new(), stages: BTreeMap::new(), drivers: None, next_worker: 1, heartbeat }
+    }
+
+    /// Runs until every handle is gone.
+    pub async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Input>) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                input = inbox.recv() => match input {
+                    Some(input) => self.take(input),
+                    None => return,
+                },
+                _ = ticks.tick() => self.handle(Event::Tick),
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Event(event) => self.event(event),
+            Input::Joined { hello, commands, reply } => self.joined(hello, commands, reply),
+            Input::Blocks(blocks) => self.blocks(blocks),
+            Input::ShardFailed { worker, stage, token, shard, fault } => self.shard_failed(worker, stage, token, shard, fault),
+            Input::OpenStage(opening) => self.open_stage(*opening),
+            Input::StepReady { stage, step, message, state, report } => self.step_ready(&stage, step, message, state, report),
+            Input::StageDone { stage, product, report } => self.stage_done(&stage, product, report),
+            Input::StageFailed { stage, fault } => self.end_stage(&stage, |_| Err(fault)),
+            Input::FetchMessage { stage, step, reply } => {
+                let entry = self.stages.get(&stage).filter(|entry| entry.step == step);
+                // The asker may have gone; its stream tells.
+                let _ = reply.send(entry.map(|entry| Arc::clone(&entry.message)));
+            }
+            Input::Drivers(drivers) => self.drivers = Some(drivers),
+            Input::Workers(reply) => {
+                let _ = reply.send(self.workers.values().map(|w| w.summary.clone()).collect());
+            }
+            Input::WhyWaiting(job, reply) => {
+                let _ = reply.send(self.engine.waiting(&job).map(|w| w.to_string()));
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        if let Event::WorkerLost { worker, reason } = &event
+            && self.workers.remove(worker).is_some()
+        {
+            warn!(%worker, reason, "worker lost");
+        }
+        if let Event::StageClosed { stage } = &event {
+            self.stages.remove(stage);
+        }
+        self.handle(event);
+    }
+
+    fn handle(&mut self, event: Event) {
+        let mut payload = None;
+        self.handle_with(event, &mut payload);
+    }
+
+    fn handle_with(&mut self, event: Event, payload: &mut Option<(WorkerId, Option<Bytes>)>) {
+        for command in self.engine.handle(event, now()) {
+            self.execute(command, payload);
+        }
+    }
+
+    fn joined(
+        &mut self,
+        hello: v1::Hello,
+        commands: mpsc::UnboundedSender<Result<v1::JoinClusterResponse, tonic::Status>>,
+        reply: oneshot::Sender<WorkerId>,
+    ) {
+        let worker = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        let (pid, threads, memory_bytes) = (hello.pid, hello.threads, hello.memory_bytes);
+        let summary = v1::WorkerSummary { worker: worker.0, pid, threads, memory_bytes, level: hello.level, blocks: 0, steps: 0 };
+        info!(%worker, pid, threads, level = summary.level, "worker joined");
+        self.workers.insert(worker, WorkerEntry { commands, summary });
+        let _ = reply.send(worker);
+        let heartbeat_ms = self.heartbeat.as_millis() as u64;
+        self.tell(worker, Wire::Welcome(v1::Welcome { worker: worker.0, term: self.engine.term().0, heartbeat_ms }));
+        self.handle(Event::WorkerJoined { worker, threads });
+    }
+
+    fn blocks(&mut self, blocks: Blocks) {
+        let Blocks { worker, stage, step, token, blocks, spent } = blocks;
+        if let Some(entry) = self.stages.get_mut(&stage) {
+            entry.account.read_ns += spent.read_ns;
+            entry.account.compute_ns += spent.compute_ns;
+            entry.account.merge_ns += spent.merge_ns;
+            entry.account.rows += if entry.steps == 0 { spent.rows } else { 0 };
+        }
+        for (block, value) in blocks {
+            let digest = xxhash_rust::xxh3::xxh3_64_with_seed(value.as_deref().unwrap_or_default(), u64::from(value.is_some()));
+            let event = Event::BlockArrived { worker, stage: stage.clone(), step, token, block, digest };
+            self.handle_with(event, &mut Some((worker, value)));
+        }
+        self.show(&stage, false);
+    }
+
+    fn shard_failed(&mut self, worker: WorkerId, stage: Stage, token: Token, shard: u32, fault: Fault) {
+        let (retry, message) = (fault.retry, fault.message.clone());
+        if let Some(entry) = self.stages.get_mut(&stage) {
+            entry.fault = Some(fault);
+        }
+        self.handle(Event::ShardFailed { worker, stage, token, shard, retry, message });
+    }
+
+    fn open_stage(&mut self, opening: Opening) {
+        let (stage, plan) = (opening.stage.clone(), opening.plan.clone());
+        let entry = StageEntry {
+            opening,
+            opened: Instant::now(),
+            step: Step(0),
+            message: Arc::default(),
+            covered: 0,
+            steps: 0,
+            reports: Vec::new(),
+            account: Account::default(),
+            shown: Instant::now(),
+            fault: None,
+        };
+        self.stages.insert(stage.clone(), entry);
+        self.handle(Event::StageOpened { stage: stage.clone(), plan });
+        if let Some(entry) = self.stages.get(&stage) {
+            entry.opening.host.begin();
+        }
+    }
+
+    fn step_ready(&mut self, stage: &Stage, step: Step, message: Arc<Vec<u8>>, state: Vec<u8>, report: Vec<Report>) {
+        let Some(entry) = self.stages.get_mut(stage) else { return };
+        entry.step = step;
+        entry.message = message;
+        entry.covered = 0;
+        if let Some(states) = &entry.opening.states {
+            // The driver may be on its way out.
+            let _ = states.send((step.0, state));
+        }
+        self.note_report(stage, report);
+        self.handle(Event::StepReady { stage: stage.clone(), step });
+    }
+
+    fn stage_done(&mut self, stage: &Stage, product: Product, report: Vec<Report>) {
+        self.note_report(stage, report);
+        self.show(stage, true);
+        self.end_stage(stage, |entry| {
+            let mut account = std::mem::take(&mut entry.account);
+            account.wall_ns = entry.opened.elapsed().as_nanos() as u64;
+            Ok(Ended { product, steps: entry.steps, reports: std::mem::take(&mut entry.reports), account })
+        });
+    }
+
+    fn end_stage(&mut self, stage: &Stage, result: impl FnOnce(&mut StageEntry) -> Result<Ended, Fault>) {
+        let Some(mut entry) = self.stages.remove(stage) else { return };
+        let result = result(&mut entry);
+        // A driver that was stopped does not wait any more.
+        let _ = entry.opening.reply.send(result);
+        self.handle(Event::StageClosed { stage: stage.clone() });
+    }
+
+    fn note_report(&mut self, stage: &Stage, report: Vec<Report>) {
+        let Some(entry) = self.stages.get_mut(stage) else { return };
+        if report.is_empty() {
+            return;
+        }
+        let values = report.iter().map(|r| (r.name.clone(), r.value)).collect();
+        let finished = v1::StepFinished { phase: entry.opening.phase.clone(), step: entry.steps, report: values };
+        entry.reports.push(report);
+        self.feeds.of(&stage.job).send(Watch::StepFinished(finished));
+    }
+
+    fn execute(&mut self, command: Command, payload: &mut Option<(WorkerId, Option<Bytes>)>) {
+        match command {
+            Command::StartJob { job } => self.order(DriverOrder::Start(job)),
+            Command::FailJob { job, kind, message } => {
+                let fault = self.fault_of(&job, kind, message);
+                self.order(DriverOrder::Stop(job, Stop::Fail(fault)));
+            }
+            Command::CancelJob { job } => self.order(DriverOrder::Stop(job, Stop::Cancel)),
+            Command::OpenStage { worker, stage, token } => {
+                let Some(entry) = self.stages.get(&stage) else { return };
+                let work = entry.opening.work.clone();
+                self.tell(
+                    worker,
+                    Wire::OpenStage(v1::OpenStage { stage: Some((&stage).into()), token: Some(token.into()), work }),
+                );
+            }
+            Command::Compute { worker, stage, step, token, ranges } => self.compute(worker, &stage, step, token, ranges),
+            Command::CloseStage { worker, stage } => {
+                self.tell(worker, Wire::CloseStage(v1::CloseStage { stage: Some((&stage).into()) }))
+            }
+            Command::Accept { stage, block, .. } => self.accept(&stage, block, payload.take()),
+            Command::Refuse { worker, stage, step, block, reason } => {
+                *payload = None;
+                debug!(%worker, %stage, %step, ?block, reason, "block refused");
+            }
+            Command::CompleteStep { stage, .. } => {
+                if let Some(entry) = self.stages.get_mut(&stage) {
+                    entry.steps += 1;
+                    entry.opening.host.complete();
+                }
+            }
+            Command::Disconnect { worker, reason } => self.dismiss(worker, reason, true),
+            Command::DrainDone { worker } => self.dismiss(worker, "drained".to_owned(), false),
+        }
+    }
+
+    fn compute(&mut self, worker: WorkerId, stage: &Stage, step: Step, token: Token, ranges: Vec<Range<u32>>) {
+        let Some(entry) = self.stages.get(stage) else { return };
+        let fetch = entry.message.len() > INLINE_MESSAGE;
+        let message = if fetch { Vec::new() } else { entry.message.to_vec() };
+        let ranges = ranges.into_iter().map(|r| v1::ShardRange { start: r.start, end: r.end }).collect();
+        let (stage, token) = (Some(stage.into()), Some(token.into()));
+        self.tell(worker, Wire::Compute(v1::Compute { stage, step: step.0, token, ranges, message, fetch }));
+        if let Some(entry) = self.workers.get_mut(&worker) {
+            entry.summary.steps += 1;
+        }
+    }
+
+    fn accept(&mut self, stage: &Stage, block: Block, payload: Option<(WorkerId, Option<Bytes>)>) {
+        let (Some(entry), Some((worker, value))) = (self.stages.get_mut(stage), payload) else { return };
+        let shards = block.range(entry.opening.plan.shards).len() as u64;
+        entry.covered += shards;
+        *entry.account.blocks.entry(worker.0).or_default() += 1;
+        *entry.account.shards.entry(worker.0).or_default() += shards;
+        let block = sheaf_learn::tree::Block { level: block.level, index: block.index };
+        entry.opening.host.merge(block, value);
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.summary.blocks += 1;
+        }
+    }
+
+    /// Keeps the kind of a worker's own fault where the engine only knows its message.
+    fn fault_of(&self, job: &JobId, kind: FailKind, message: String) -> Fault {
+        let own = self.stages.iter().filter(|(stage, _)| stage.job == *job).find_map(|(_, entry)| entry.fault.as_ref());
+        let kind = match (kind, own) {
+            (FailKind::Data | FailKind::Input | FailKind::Job, Some(fault)) => fault.kind,
+            (FailKind::Job, None) => Kind::Job,
+            (FailKind::Input | FailKind::Data, None) => Kind::Data,
+            (FailKind::Limit, _) => Kind::Limit,
+            (FailKind::Deadline, _) => Kind::Deadline,
+            (FailKind::Internal, _) => Kind::Internal,
+        };
+        Fault::new(kind, message)
+    }
+
+    fn dismiss(&mut self, worker: WorkerId, reason: String, broken: bool) {
+        if broken {
+            warn!(%worker, reason, "worker disconnected");
+        }
+        self.tell(worker, Wire::Leave(v1::Leave { reason }));
+        self.workers.remove(&worker);
+    }
+
+    fn order(&self, order: DriverOrder) {
+        if let Some(drivers) = &self.drivers {
+            // Drivers end with the coordinator.
+            let _ = drivers.send(order);
+        }
+    }
+
+    fn tell(&self, worker: WorkerId, command: Wire) {
+        if let Some(entry) = self.workers.get(&worker) {
+            // A stream that broke is reported as a loss by the service.
+            let _ = entry.commands.send(Ok(v1::JoinClusterResponse { command: Some(command) }));
+        }
+    }
+
+    fn show(&mut self, stage: &Stage, last: bool) {
+        let Some(entry) = self.stages.get_mut(stage) else { return };
+        if !last && entry.shown.elapsed() < Duration::from_millis(100) {
+            return;
+        }
+        entry.shown = Instant::now();
+        let progress = v1::PhaseProgress {
+            phase: entry.opening.phase.clone(),
+            done: entry.covered,
+            total: u64::from(entry.opening.plan.shards),
+            rows: entry.account.rows,
+            workers: entry.account.blocks.len() as u32,
+        };
+        self.feeds.of(&stage.job).send(Watch::PhaseProgress(progress));
+    }
+}

@@ -1,0 +1,165 @@
+//! The mathematics of one stage, on a thread of its own: merges accepted blocks along the tree and
+//! updates the state when a step is complete. The event loop never computes.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use bytes::Bytes;
+use sheaf_cluster::id::{Stage, Step};
+use sheaf_learn::algorithm::{Progress, Report};
+use sheaf_learn::program::Program;
+use sheaf_learn::tree::{Block, Merger};
+use sheaf_runtime::fault::Fault;
+use sheaf_runtime::work::{Work, merge_outputs};
+
+use crate::event_loop::{Input, LoopHandle};
+
+/// What a stage ends with.
+#[derive(Debug, Clone)]
+pub enum Product {
+    /// The result of a program, as JSON.
+    Value(serde_json::Value),
+    /// The merged outputs of tasks.
+    Outputs(Vec<u8>),
+}
+
+/// Where a stage starts from.
+#[derive(Debug, Clone, Default)]
+pub struct Resume {
+    /// The step that comes next.
+    pub step: u64,
+    /// State of a checkpoint; absent: from the start.
+    pub state: Option<Vec<u8>>,
+}
+
+/// Orders to the stage's thread. Dropping it ends the thread.
+#[derive(Debug, Clone)]
+pub struct Host {
+    orders: mpsc::Sender<Order>,
+}
+
+enum Order {
+    Begin,
+    Merge(Block, Option<Bytes>),
+    Complete,
+}
+
+impl Host {
+    /// Starts the stage's thread. It is silent until [`Host::begin`].
+    pub fn start(stage: Stage, work: &Work, shards: u32, resume: Resume, events: LoopHandle) -> Result<Self, Fault> {
+        let (orders, inbox) = mpsc::channel();
+        let program = match work {
+            Work::Steps { program, .. } => Some(program.build()?),
+            _ => None,
+        };
+        let mut thread =
+            Thread { stage, program, shards, state: Vec::new(), step: resume.step, merger: Merger::new(shards), events };
+        let run = move || {
+            let work = std::panic::AssertUnwindSafe(|| thread.run(resume.state, &inbox));
+            let result = std::panic::catch_unwind(work).unwrap_or_else(|_| Err(Fault::internal("the stage's thread panicked")));
+            if let Err(fault) = result {
+                thread.events.send(Input::StageFailed { stage: thread.stage.clone(), fault });
+            }
+        };
+        std::thread::Builder::new()
+            .name("stage".into())
+            .spawn(run)
+            .map_err(|e| Fault::internal(format!("start a stage: {e}")))?;
+        Ok(Self { orders })
+    }
+
+    /// The loop knows the stage: the first message may be announced.
+    pub fn begin(&self) {
+        // A thread that is gone has told the loop why.
+        let _ = self.orders.send(Order::Begin);
+    }
+
+    /// Takes in an accepted block.
+    pub fn merge(&self, block: Block, value: Option<Bytes>) {
+        // A thread that is gone has told the loop why.
+        let _ = self.orders.send(Order::Merge(block, value));
+    }
+
+    /// Every shard is in.
+    pub fn complete(&self) {
+        let _ = self.orders.send(Order::Complete);
+    }
+}
+
+struct Thread {
+    stage: Stage,
+    program: Option<Box<dyn Program>>,
+    shards: u32,
+    state: Vec<u8>,
+    step: u64,
+    merger: Merger<Vec<u8>>,
+    events: LoopHandle,
+}
+
+impl Thread {
+    fn run(&mut self, resume: Option<Vec<u8>>, inbox: &mpsc::Receiver<Order>) -> Result<(), Fault> {
+        self.state = match (resume, &self.program) {
+            (Some(state), _) => state,
+            (None, Some(program)) => program.start()?,
+            (None, None) => Vec::new(),
+        };
+        while let Ok(order) = inbox.recv() {
+            match order {
+                Order::Begin => self.announce(Vec::new())?,
+                Order::Merge(block, value) => self.merge(block, value)?,
+                Order::Complete => {
+                    if self.update()? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn announce(&self, report: Vec<Report>) -> Result<(), Fault> {
+        let message = match &self.program {
+            Some(program) => program.message(&self.state)?,
+            None => Vec::new(),
+        };
+        let state = self.state.clone();
+        self.events.send(Input::StepReady {
+            stage: self.stage.clone(),
+            step: Step(self.step),
+            message: Arc::new(message),
+            state,
+            report,
+        });
+        Ok(())
+    }
+
+    fn merge(&mut self, block: Block, value: Option<Bytes>) -> Result<(), Fault> {
+        let program = self.program.as_deref();
+        let merge = |a: Vec<u8>, b: Vec<u8>| match program {
+            Some(program) => program.merge(&a, &b).map_err(Fault::from),
+            None => merge_outputs(&a, &b),
+        };
+        self.merger.insert(block, value.map(Vec::from), merge)
+    }
+
+    /// Takes in the total; true when the stage is done.
+    fn update(&mut self) -> Result<bool, Fault> {
+        let merger = std::mem::replace(&mut self.merger, Merger::new(self.shards));
+        let total = merger.total().ok_or_else(|| Fault::internal("a step was called complete before all shards were in"))?;
+        let Some(program) = &self.program else {
+            let outputs = Product::Outputs(total.unwrap_or_else(|| sheaf_runtime::work::encode_outputs(&[])));
+            self.events.send(Input::StageDone { stage: self.stage.clone(), product: outputs, report: Vec::new() });
+            return Ok(true);
+        };
+        let progress = program.update(&mut self.state, total.as_deref())?;
+        let report = program.report(&self.state)?;
+        self.step += 1;
+        if progress == Progress::Continue {
+            self.announce(report)?;
+            return Ok(false);
+        }
+        let value = program.finish(&self.state)?;
+        self.events.send(Input::StageDone { stage: self.stage.clone(), product: Product::Value(value), report });
+        Ok(true)
+    }
+}

@@ -1,0 +1,4 @@
+//! gRPC services: decode, send, encode.
+
+pub mod jobs;
+pub mod workers;

@@ -1,0 +1,136 @@
+//! The service that workers dial.
+
+use std::pin::Pin;
+
+use sheaf_cluster::Event;
+use sheaf_cluster::id::{Step, WorkerId};
+use sheaf_proto::convert::{BlockOf, Missing, StageOf, TokenOf};
+use sheaf_proto::v1::{self, join_cluster_request::Report, worker_service_server::WorkerService};
+use sheaf_runtime::fault::{Fault, Kind};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::context::Context;
+use crate::event_loop::{Blocks, Input, LoopHandle};
+
+/// [`WorkerService`] over the event loop.
+pub struct Workers {
+    /// Shared things.
+    pub context: Context,
+    /// Hash of our own kernel self-test: a worker whose hash differs computes other bits.
+    pub kernels: String,
+}
+
+type Commands = Pin<Box<dyn Stream<Item = Result<v1::JoinClusterResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl WorkerService for Workers {
+    type JoinClusterStream = Commands;
+
+    async fn join_cluster(&self, request: Request<Streaming<v1::JoinClusterRequest>>) -> Result<Response<Commands>, Status> {
+        let mut reports = request.into_inner();
+        let Some(Report::Hello(hello)) = reports.message().await?.and_then(|r| r.report) else {
+            return Err(Status::invalid_argument("a worker says hello first"));
+        };
+        if hello.kernels != self.kernels {
+            return Err(Status::failed_precondition(format!(
+                "the worker's kernels compute other bits than the coordinator's (self-test {} instead of {}); use the same build and a supported processor",
+                hello.kernels, self.kernels
+            )));
+        }
+        let (commands, outgoing) = mpsc::unbounded_channel();
+        let (reply, number) = oneshot::channel();
+        let events = self.context.events.clone();
+        events.send(Input::Joined { hello, commands, reply });
+        let worker = number.await.map_err(|_| Status::unavailable("the coordinator is stopping"))?;
+        tokio::spawn(listen(worker, reports, events));
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(outgoing))))
+    }
+
+    async fn fetch_document(
+        &self,
+        request: Request<v1::FetchDocumentRequest>,
+    ) -> Result<Response<v1::FetchDocumentResponse>, Status> {
+        let document = self.context.documents.get_bytes(&request.into_inner().hash).await;
+        let document = document.map_err(|fault| Status::internal(fault.message))?.to_vec();
+        Ok(Response::new(v1::FetchDocumentResponse { document }))
+    }
+
+    async fn fetch_message(
+        &self,
+        request: Request<v1::FetchMessageRequest>,
+    ) -> Result<Response<v1::FetchMessageResponse>, Status> {
+        let request = request.into_inner();
+        let StageOf(stage) = request.stage.try_into()?;
+        let (reply, message) = oneshot::channel();
+        self.context.events.send(Input::FetchMessage { stage, step: Step(request.step), reply });
+        let message = message.await.map_err(|_| Status::unavailable("the coordinator is stopping"))?;
+        let message = message.ok_or_else(|| Status::not_found("the step is over"))?.to_vec();
+        Ok(Response::new(v1::FetchMessageResponse { message }))
+    }
+
+    async fn push_blocks(&self, request: Request<v1::PushBlocksRequest>) -> Result<Response<v1::PushBlocksResponse>, Status> {
+        self.context.events.send(Input::Blocks(blocks(request.into_inner())?));
+        Ok(Response::new(v1::PushBlocksResponse {}))
+    }
+}
+
+fn blocks(request: v1::PushBlocksRequest) -> Result<Blocks, Missing> {
+    let StageOf(stage) = request.stage.try_into()?;
+    let TokenOf(token) = request.token.try_into()?;
+    let mut blocks = Vec::with_capacity(request.blocks.len());
+    for value in request.blocks {
+        let BlockOf(block) = value.block.try_into()?;
+        blocks.push((block, value.present.then(|| value.value.into())));
+    }
+    let spent = request.spent.unwrap_or_default();
+    Ok(Blocks { worker: WorkerId(request.worker), stage, step: Step(request.step), token, blocks, spent })
+}
+
+/// Reads a worker's reports until its stream ends, which is its loss.
+async fn listen(worker: WorkerId, mut reports: Streaming<v1::JoinClusterRequest>, events: LoopHandle) {
+    let reason = loop {
+        match reports.next().await {
+            Some(Ok(report)) => match report.report.map(|r| input(worker, r)) {
+                Some(Ok(input)) => events.send(input),
+                Some(Err(missing)) => break missing.to_string(),
+                None => break "it sent an empty report".to_owned(),
+            },
+            Some(Err(status)) => break format!("its control stream broke: {}", status.message()),
+            None => break "it closed its control stream".to_owned(),
+        }
+    };
+    events.send(Input::Event(Event::WorkerLost { worker, reason }));
+}
+
+fn input(worker: WorkerId, report: Report) -> Result<Input, Missing> {
+    Ok(match report {
+        Report::Hello(_) => return Err(Missing("a first hello: it sent a second one")),
+        Report::Heartbeat(_) => Input::Event(Event::Heartbeat { worker }),
+        Report::Leaving(_) => Input::Event(Event::DrainRequested { worker }),
+        Report::Prepared(prepared) => {
+            let StageOf(stage) = prepared.stage.try_into()?;
+            let TokenOf(token) = prepared.token.try_into()?;
+            Input::Event(Event::Prepared { worker, stage, token })
+        }
+        Report::ShardFailed(failed) => {
+            let kind = failed.kind();
+            let StageOf(stage) = failed.stage.try_into()?;
+            let TokenOf(token) = failed.token.try_into()?;
+            let fault = Fault { retry: failed.retry, ..Fault::new(kind_of(kind), failed.message) };
+            Input::ShardFailed { worker, stage, token, shard: failed.shard, fault }
+        }
+    })
+}
+
+fn kind_of(kind: v1::FailKind) -> Kind {
+    match kind {
+        v1::FailKind::Job => Kind::Job,
+        v1::FailKind::Data => Kind::Data,
+        v1::FailKind::Limit => Kind::Limit,
+        v1::FailKind::Deadline => Kind::Deadline,
+        v1::FailKind::Unspecified | v1::FailKind::Internal => Kind::Internal,
+    }
+}
