@@ -1,0 +1,5 @@
+//! The `sheaf` program.
+
+fn main() -> std::process::ExitCode {
+    sheaf_client::main()
+}
