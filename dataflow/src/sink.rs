@@ -1,6 +1,7 @@
 //! The sink: writes prepared rows once, in an order that depends on their content alone. Rows fall into buckets
-//! by the top bits of their content hash; each bucket is sorted by hash, then content, and becomes one Parquet
-//! file. File order, row groups and chunks of the input leave no trace.
+//! by the top bits of their hash; each bucket is sorted by hash, then content, and becomes one Parquet file.
+//! The hash is that of the declared key, so that a changed row moves no other; without a key it is that of the
+//! content. File order, row groups and chunks of the input leave no trace.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ pub async fn materialise_in(dataset: &Dataset, stores: &Stores, area: &str, buck
     }
     let count = expected_bytes(dataset).div_ceil(bucket_bytes.max(1)).clamp(1, MAX_BUCKETS).next_power_of_two();
     let program = Arc::new(Program::compile(dataset, stores, None, false).await?);
-    let mut buckets = Buckets::new(dataset.schema(), count as usize, bucket_bytes)?;
+    let mut buckets = Buckets::new(dataset.schema(), dataset.key.clone(), count as usize, bucket_bytes)?;
     let (sender, mut rows) = mpsc::channel::<Input>(AHEAD);
     let fill = tokio::task::spawn_blocking({
         let program = Arc::clone(&program);
@@ -171,6 +172,7 @@ fn spill_arrow(error: ArrowError) -> DataError {
 /// Rows by bucket. One bucket stays in memory while it is small, several are spilled to local files.
 struct Buckets {
     schema: SchemaRef,
+    key: Vec<String>,
     memory: Vec<RecordBatch>,
     /// Bytes of the rows in memory, and how many may be there.
     bytes: u64,
@@ -185,8 +187,8 @@ enum Bucket {
 }
 
 impl Buckets {
-    fn new(schema: SchemaRef, count: usize, limit: u64) -> Result<Self, DataError> {
-        let mut buckets = Self { schema, memory: Vec::new(), bytes: 0, limit, spilled: Vec::new() };
+    fn new(schema: SchemaRef, key: Vec<String>, count: usize, limit: u64) -> Result<Self, DataError> {
+        let mut buckets = Self { schema, key, memory: Vec::new(), bytes: 0, limit, spilled: Vec::new() };
         if count > 1 {
             buckets.open(count)?;
         }
@@ -224,7 +226,7 @@ impl Buckets {
     fn spill(&mut self, batch: &RecordBatch) -> Result<(), DataError> {
         let bits = self.spilled.len().trailing_zeros();
         let mut rows = vec![Vec::new(); self.spilled.len()];
-        for (row, hash) in hashes(batch)?.into_iter().enumerate() {
+        for (row, hash) in places(batch, &self.key)?.into_iter().enumerate() {
             rows[(hash >> (128 - bits)) as usize].push(row as u32);
         }
         for (writer, rows) in self.spilled.iter_mut().zip(rows) {
@@ -292,6 +294,15 @@ fn hashes(batch: &RecordBatch) -> Result<Vec<u128>, DataError> {
     Ok((0..batch.num_rows()).map(|row| values.hash(&mut hasher, row)).collect())
 }
 
+/// The hash that says where a row stands: of its key, or of its content where there is none.
+fn places(batch: &RecordBatch, key: &[String]) -> Result<Vec<u128>, DataError> {
+    if key.is_empty() {
+        return hashes(batch);
+    }
+    let columns = key.iter().map(|k| batch.schema().index_of(k)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    rowid::keyed(batch, &columns)
+}
+
 /// A bucket in canonical order, with row ids.
 struct Sorted {
     batch: RecordBatch,
@@ -301,16 +312,12 @@ struct Sorted {
 
 impl Sorted {
     fn new(batch: RecordBatch, key: &[String]) -> Result<Self, DataError> {
-        let hashes = hashes(&batch)?;
-        let order = order(&batch, &hashes)?;
-        let sorted = take_record_batch(&batch, &UInt32Array::from(order.clone())).map_err(failed)?;
-        let ordered: Vec<u128> = order.iter().map(|row| hashes[*row as usize]).collect();
+        let order = order(&batch, &places(&batch, key)?)?;
+        let sorted = take_record_batch(&batch, &UInt32Array::from(order)).map_err(failed)?;
+        let ordered = hashes(&sorted)?;
         let ids = match key.is_empty() {
             true => occurrences(&ordered),
-            false => {
-                let columns = key.iter().map(|k| sorted.schema().index_of(k)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-                rowid::keyed(&sorted, &columns)?
-            }
+            false => places(&sorted, key)?,
         };
         let mut all = ValueHasher::new();
         ordered.iter().chain(&ids).for_each(|h| all.bytes(&h.to_le_bytes()));
@@ -339,7 +346,7 @@ impl Sorted {
     }
 }
 
-/// Row numbers by content hash, then by content.
+/// Row numbers by the hash of their place, then by content.
 fn order(batch: &RecordBatch, hashes: &[u128]) -> Result<Vec<u32>, DataError> {
     let values = RowValues::new(batch.columns())?;
     let rows = u32::try_from(hashes.len()).map_err(|_| failed("a bucket has more than 2^32 rows"))?;

@@ -175,3 +175,36 @@ fn test_rows_change_no_fitted_value() {
     assert_ne!(a["metrics"]["test"], b["metrics"]["test"]);
     assert_eq!(a["metrics"]["train"], b["metrics"]["train"]);
 }
+
+/// Rows of a CSV table with a key; `other` changes everything about the test rows but their key.
+fn csv(other: bool) -> String {
+    let mut rows = sheaf_tests::Rows::new(21);
+    let mut text = String::from("id,x,y,part\n");
+    for id in 0..1500 {
+        let (x, noise) = (rows.uniform(), rows.uniform());
+        let test = id % 5 == 0;
+        let (x, y) = if other && test { (x * 100.0 - 3.0, noise) } else { (x, 2.0 * x + noise) };
+        text.push_str(&format!("{id},{x},{y},{}\n", if test { "test" } else { "train" }));
+    }
+    text
+}
+
+#[test]
+fn test_rows_change_no_fitted_value_of_a_table_that_is_written_first() {
+    let sheaf = Sheaf::new(env!("CARGO_BIN_EXE_sheaf-under-test"));
+    let job = |file: &str| {
+        format!(
+            "version: 1\nname: csv\nshard_rows: 64\ntables: {{rows: {file}}}\nprepare: SELECT id, x, x * x AS square, y, part FROM rows\n\
+             columns: {{target: y, key: id}}\nsplit: {{by: column, column: part}}\nfeatures: [{{standardize: \"*\"}}]\n\
+             train: {{algorithm: linear_regression}}\n"
+        )
+    };
+    for (name, other) in [("a", false), ("b", true)] {
+        sheaf.write(&format!("{name}.csv"), &csv(other));
+        sheaf.write(&format!("{name}.yaml"), &job(&format!("{name}.csv")));
+    }
+    let a = run(&sheaf, "a.yaml", "a", &["--workers", "3", "--threads", "1"]).json();
+    let b = run(&sheaf, "b.yaml", "b", &["--workers", "2"]).json();
+    assert_eq!(a["model"]["sha256"], b["model"]["sha256"]);
+    assert_ne!(a["metrics"]["test"], b["metrics"]["test"]);
+}
