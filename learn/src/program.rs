@@ -6,7 +6,7 @@ use std::any::Any;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::algorithm::{Algorithm, LearnError, Merge, Progress, Report};
+use crate::algorithm::{Algorithm, LearnError, Merge, Progress, Report, Wire};
 use crate::shard::{EncodedShard, Schema};
 
 /// A program by name, with parameters and the schema of the shards it will read.
@@ -35,7 +35,44 @@ impl ProgramSpec {
 /// What a worker keeps for one shard between steps.
 pub type Local = Box<dyn Any + Send>;
 
-/// An [`Algorithm`] with its types behind bytes.
+/// What shards contribute to a step, in the algorithm's own type: it is merged as it is and becomes bytes
+/// only where it leaves the process.
+pub struct Partial {
+    value: Box<dyn Any + Send>,
+    encode: fn(&dyn Any) -> Vec<u8>,
+}
+
+impl Partial {
+    fn new<P: Wire>(value: P) -> Self {
+        let encode = |value: &dyn Any| encode(value.downcast_ref::<P>().expect("made with this type"));
+        Self { value: Box::new(value), encode }
+    }
+
+    /// The partial as bytes; equal partials have equal bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        (self.encode)(self.value.as_ref())
+    }
+
+    /// The partial as its own type; one of another program is malformed.
+    fn typed<P: 'static>(self) -> Result<P, LearnError> {
+        let other = |_| LearnError::Data("a partial is of another program than the step".into());
+        self.value.downcast::<P>().map(|value| *value).map_err(other)
+    }
+}
+
+impl PartialEq for Partial {
+    fn eq(&self, other: &Self) -> bool {
+        self.encode() == other.encode()
+    }
+}
+
+impl std::fmt::Debug for Partial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Partial").field(&self.encode()).finish()
+    }
+}
+
+/// An [`Algorithm`] with its types hidden: states, messages and what crosses a process are bytes.
 pub trait Program: Send + Sync {
     /// The state before the first step.
     fn start(&self) -> Result<Vec<u8>, LearnError>;
@@ -45,10 +82,12 @@ pub trait Program: Send + Sync {
     fn open<'a>(&'a self, message: &[u8]) -> Result<Box<dyn Step + 'a>, LearnError>;
     /// A local before the first step.
     fn local(&self) -> Local;
+    /// A partial from its bytes.
+    fn read(&self, partial: &[u8]) -> Result<Partial, LearnError>;
     /// Merges two neighbours, the left one first.
-    fn merge(&self, left: &[u8], right: &[u8]) -> Result<Vec<u8>, LearnError>;
+    fn merge(&self, left: Partial, right: Partial) -> Result<Partial, LearnError>;
     /// Takes in the total; replaces the state.
-    fn update(&self, state: &mut Vec<u8>, total: Option<&[u8]>) -> Result<Progress, LearnError>;
+    fn update(&self, state: &mut Vec<u8>, total: Option<Partial>) -> Result<Progress, LearnError>;
     /// How the run goes.
     fn report(&self, state: &[u8]) -> Result<Vec<Report>, LearnError>;
     /// The result as JSON (floats keep their bits: `float_roundtrip`).
@@ -57,8 +96,8 @@ pub trait Program: Send + Sync {
 
 /// One step on a worker: the message is decoded, shards come one by one, from any thread.
 pub trait Step: Send + Sync {
-    /// The shard's partial, encoded. Brings `local` up to date first.
-    fn partial(&self, shard: &EncodedShard, local: &mut Local) -> Option<Vec<u8>>;
+    /// The shard's partial. Brings `local` up to date first.
+    fn partial(&self, shard: &EncodedShard, local: &mut Local) -> Option<Partial>;
 }
 
 /// Wraps an algorithm.
@@ -81,13 +120,13 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
 }
 
 impl<A: Algorithm> Step for ErasedStep<'_, A> {
-    fn partial(&self, shard: &EncodedShard, local: &mut Local) -> Option<Vec<u8>> {
+    fn partial(&self, shard: &EncodedShard, local: &mut Local) -> Option<Partial> {
         if !local.is::<A::Local>() {
             *local = Box::new(A::Local::default());
         }
         let local = local.downcast_mut::<A::Local>().expect("replaced above");
         self.algorithm.advance(&self.message, shard, local);
-        self.algorithm.partial(&self.message, shard, local).map(|p| encode(&p))
+        self.algorithm.partial(&self.message, shard, local).map(Partial::new)
     }
 }
 
@@ -108,15 +147,19 @@ impl<A: Algorithm> Program for Erased<A> {
         Box::new(A::Local::default())
     }
 
-    fn merge(&self, left: &[u8], right: &[u8]) -> Result<Vec<u8>, LearnError> {
-        let mut left: A::Partial = decode("partial", left)?;
-        left.merge(decode("partial", right)?);
-        Ok(encode(&left))
+    fn read(&self, partial: &[u8]) -> Result<Partial, LearnError> {
+        Ok(Partial::new::<A::Partial>(decode("partial", partial)?))
     }
 
-    fn update(&self, state: &mut Vec<u8>, total: Option<&[u8]>) -> Result<Progress, LearnError> {
+    fn merge(&self, left: Partial, right: Partial) -> Result<Partial, LearnError> {
+        let mut left: A::Partial = left.typed()?;
+        left.merge(right.typed()?);
+        Ok(Partial::new(left))
+    }
+
+    fn update(&self, state: &mut Vec<u8>, total: Option<Partial>) -> Result<Progress, LearnError> {
         let mut decoded: A::State = decode("state", state)?;
-        let total = total.map(|t| decode("partial", t)).transpose()?;
+        let total = total.map(Partial::typed).transpose()?;
         let progress = self.0.update(&mut decoded, total)?;
         *state = encode(&decoded);
         Ok(progress)
@@ -140,9 +183,9 @@ pub fn run(program: &dyn Program, shards: &[EncodedShard]) -> Result<Value, Lear
         let message = program.message(&state)?;
         let step = program.open(&message)?;
         let leaves = shards.iter().zip(&mut locals).map(|(s, l)| step.partial(s, l)).collect();
-        let total = crate::tree::reduce(leaves, |a: Vec<u8>, b: Vec<u8>| program.merge(&a, &b))?;
+        let total = crate::tree::reduce(leaves, |a, b| program.merge(a, b))?;
         drop(step);
-        if program.update(&mut state, total.as_deref())? == Progress::Done {
+        if program.update(&mut state, total)? == Progress::Done {
             return program.finish(&state);
         }
     }

@@ -19,7 +19,7 @@ pub const ALGORITHMS: &[Entry] = &[
     logistic_regression::ENTRY,
     statistic("counts", "rows where a column is not 0", |spec, _| counts::build(spec)),
     statistic("duplicates", "rows whose id stands more than once", |spec, _| duplicates::build(spec)),
-    statistic("moments", "count, missing, mean, variance, min and max of each column", |spec, _| moments::build(spec)),
+    statistic("moments", "count, missing, mean, variance, min and max of each column", moments::build),
     statistic("quantiles", "exact quantiles of each column", |spec, _| quantiles::build(spec)),
     statistic("target_summary", "what a target column holds", |spec, _| target_summary::build(spec)),
     statistic("vocabulary", "distinct values of each column with their counts", |spec, _| vocabulary::build(spec)),

@@ -1,7 +1,46 @@
 //! Encoded shards: what kernels read. Plain vectors, one per column; rows stably grouped by segment.
 //! It never knows files or Arrow; `sheaf-dataflow` fills it.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+
+/// Values that several shards may hold at once: a clone shares them, a change copies what is shared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shared<T>(Arc<Vec<T>>);
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Clone> DerefMut for Shared<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        Arc::<Vec<T>>::make_mut(&mut self.0)
+    }
+}
+
+impl<T> From<Vec<T>> for Shared<T> {
+    fn from(values: Vec<T>) -> Self {
+        Self(Arc::new(values))
+    }
+}
+
+impl<T> FromIterator<T> for Shared<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        Self(Arc::new(values.into_iter().collect()))
+    }
+}
 
 /// Part of the dataset that a row belongs to, drawn before anything is fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,26 +69,48 @@ impl Segment {
 }
 
 /// One column of an encoded shard; every variant holds `rows` values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Column {
     /// Numbers that all round-trip through f32. A missing value is NaN.
-    F32(Vec<f32>),
+    F32(Shared<f32>),
     /// Numbers. A missing value is NaN.
-    F64(Vec<f64>),
+    F64(Shared<f64>),
     /// Category indices below the number of slots of the schema; an index equal to or above it means "no slot".
-    Code(Vec<u32>),
-    /// `width` slots a row, sparse: row `i` has entries `offsets[i]..offsets[i + 1]` of (slot, value).
+    Code(Shared<u32>),
+    /// `width` slots a row, sparse: row `i` has entries `offsets[i]..offsets[i + 1]`.
     Sparse {
         /// rows + 1 offsets into `entries`.
-        offsets: Vec<u32>,
+        offsets: Shared<u32>,
         /// (slot, value), slots ascending in a row.
-        entries: Vec<(u32, f32)>,
+        entries: Shared<(u32, f32)>,
     },
-    /// Values of any type as bytes, for vocabularies; `None` is null.
-    Bytes(Vec<Option<Box<[u8]>>>),
+    /// Values of any type as bytes, for vocabularies.
+    Bytes {
+        /// Index of the row's value; [`NULL`] is null.
+        codes: Shared<u32>,
+        /// The values, in any order; the same bytes may stand twice.
+        values: Shared<Box<[u8]>>,
+    },
 }
 
+/// Index of a null in [`Column::Bytes`].
+pub const NULL: u32 = u32::MAX;
+
 impl Column {
+    /// A column of bytes from its rows; `None` is null.
+    pub fn bytes_of(rows: impl IntoIterator<Item = Option<Box<[u8]>>>) -> Self {
+        let mut values = Vec::new();
+        let code = |value: Option<Box<[u8]>>| match value {
+            None => NULL,
+            Some(value) => {
+                values.push(value);
+                values.len() as u32 - 1
+            }
+        };
+        let codes = rows.into_iter().map(code).collect();
+        Column::Bytes { codes, values: values.into() }
+    }
+
     /// Value of row `i` as f64 for numeric columns; `None` for the others.
     pub fn number(&self, i: usize) -> Option<f64> {
         match self {
@@ -66,14 +127,15 @@ impl Column {
             Column::F64(v) => v.len() * 8,
             Column::Code(v) => v.len() * 4,
             Column::Sparse { offsets, entries } => offsets.len() * 4 + entries.len() * 8,
-            Column::Bytes(v) => v.len() * 16 + v.iter().flatten().map(|b| b.len()).sum::<usize>(),
+            // A value takes its bytes, its address and length, and what the allocator adds.
+            Column::Bytes { codes, values } => codes.len() * 4 + values.iter().map(|b| b.len() + 32).sum::<usize>(),
         }
     }
 }
 
 /// Rows of one canonical shard, encoded. Rows are grouped by segment (train, validation, test), in
 /// canonical order inside each.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct EncodedShard {
     /// Index of the shard in the dataset.
     pub index: u32,
@@ -84,13 +146,13 @@ pub struct EncodedShard {
     /// Feature columns in schema order.
     pub columns: Vec<Column>,
     /// What is learnt, if the view has a target.
-    pub target: Option<Vec<f64>>,
+    pub target: Option<Shared<f64>>,
     /// Row weights; absent: all 1.
-    pub weight: Option<Vec<f64>>,
+    pub weight: Option<Shared<f64>>,
     /// Offsets of the linear predictor; absent: all 0.
-    pub offset: Option<Vec<f64>>,
+    pub offset: Option<Shared<f64>>,
     /// 128-bit row ids, where the view asks for them.
-    pub row_ids: Option<Vec<u128>>,
+    pub row_ids: Option<Shared<u128>>,
 }
 
 impl EncodedShard {

@@ -106,10 +106,10 @@ fn shard(index: u32, rows: Range<usize>, spare: bool) -> EncodedShard {
             f32s(2),
             f32s(3),
             f64s(4, 0.0),
-            Column::F64(vec![0.1; n]),
+            Column::F64(vec![0.1; n].into()),
             Column::Code(order.iter().map(code).collect()),
             f64s(7, 1e6),
-            Column::Sparse { offsets, entries },
+            Column::Sparse { offsets: offsets.into(), entries: entries.into() },
         ],
         target: Some(order.iter().map(|&i| if score(i) > 0.0 { 1.0 } else { 0.0 }).collect()),
         weight: Some(order.iter().map(|&i| 1.0 + (i % 3) as f64 * 0.37).collect()),
@@ -180,7 +180,7 @@ fn run_cluster(spec: &ProgramSpec, shards: &[EncodedShard], trouble: &Trouble) -
                 if trouble.twice {
                     assert_eq!(opened.partial(&shards[i], &mut locals[i]), partial, "asked twice");
                 }
-                merger.insert(Block { level: 0, index: i as u32 }, partial, |a, b| program.merge(&a, &b)).unwrap();
+                merger.insert(Block { level: 0, index: i as u32 }, partial, |a, b| program.merge(a, b)).unwrap();
             }
             blocks.extend(merger.into_blocks());
         }
@@ -188,10 +188,10 @@ fn run_cluster(spec: &ProgramSpec, shards: &[EncodedShard], trouble: &Trouble) -
         while !blocks.is_empty() {
             let at = if trouble.shuffle == 0 { 0 } else { draw(blocks.len()) };
             let (block, partial) = blocks.remove(at);
-            merger.insert(block, partial, |a, b| programs[0].merge(&a, &b)).unwrap();
+            merger.insert(block, partial, |a, b| programs[0].merge(a, b)).unwrap();
         }
         let total = merger.total().expect("every shard is in");
-        if programs[0].update(&mut state, total.as_deref()).unwrap() == Progress::Done {
+        if programs[0].update(&mut state, total).unwrap() == Progress::Done {
             return programs[0].finish(&state).unwrap().to_string();
         }
     }
@@ -249,9 +249,9 @@ fn a_resumed_run_ends_in_the_same_bytes() {
                 let message = program.message(&state).unwrap();
                 let opened = program.open(&message).unwrap();
                 let leaves = shards.iter().map(|s| opened.partial(s, &mut program.local())).collect();
-                let total = sheaf_learn::tree::reduce(leaves, |a: Vec<u8>, b: Vec<u8>| program.merge(&a, &b)).unwrap();
+                let total = sheaf_learn::tree::reduce(leaves, |a, b| program.merge(a, b)).unwrap();
                 drop(opened);
-                let progress = program.update(&mut state, total.as_deref()).unwrap();
+                let progress = program.update(&mut state, total).unwrap();
                 step += 1;
                 if progress == Progress::Done {
                     break;
@@ -315,20 +315,21 @@ fn bad_data_is_a_clear_error() {
             }
         };
         refused(spec, infinite, &["feature `e` has 1 missing"]);
-        let target =
-            |s: &mut EncodedShard| s.target.iter_mut().flatten().take(usize::from(s.index < 2)).for_each(|y| *y = f64::NAN);
+        let target = |s: &mut EncodedShard| {
+            s.target.iter_mut().flat_map(|y| y.iter_mut()).take(usize::from(s.index < 2)).for_each(|y| *y = f64::NAN)
+        };
         refused(spec, target, &["2 of ", "no finite target"]);
-        let weight = |s: &mut EncodedShard| s.weight.iter_mut().flatten().take(1).for_each(|w| *w = -1.0);
+        let weight = |s: &mut EncodedShard| s.weight.iter_mut().flat_map(|w| w.iter_mut()).take(1).for_each(|w| *w = -1.0);
         refused(spec, weight, &["missing, infinite or negative weight"]);
-        refused(spec, |s| s.weight = Some(vec![0.0; s.rows]), &["the weights of all", "are 0"]);
-        refused(spec, |s| s.offset = Some(vec![f64::NAN; s.rows]), &["no finite offset"]);
+        refused(spec, |s| s.weight = Some(vec![0.0; s.rows].into()), &["the weights of all", "are 0"]);
+        refused(spec, |s| s.offset = Some(vec![f64::NAN; s.rows].into()), &["no finite offset"]);
         refused(spec, |s| s.target = None, &["there is no target"]);
         refused(spec, |s| s.bounds = [0, 0, 0, s.rows], &["no training rows"]);
-        refused(spec, |s| s.columns[0] = Column::Bytes(vec![None; s.rows]), &["column `a`", "one_hot"]);
+        refused(spec, |s| s.columns[0] = Column::bytes_of(vec![None; s.rows]), &["column `a`", "one_hot"]);
         refused(spec, |s| s.columns.truncate(3), &["3 feature columns, the schema has 9"]);
         if spec.name == "logistic_regression" {
-            refused(spec, |s| s.target = Some(vec![1.0; s.rows]), &["have the target `yes`", "needs both classes"]);
-            refused(spec, |s| s.target = Some(vec![2.0; s.rows]), &["target other than 0 and 1"]);
+            refused(spec, |s| s.target = Some(vec![1.0; s.rows].into()), &["have the target `yes`", "needs both classes"]);
+            refused(spec, |s| s.target = Some(vec![2.0; s.rows].into()), &["target other than 0 and 1"]);
         }
     });
 }

@@ -59,7 +59,7 @@ impl Data {
             let part = cut(v, i);
             let narrow: Vec<f32> = part.iter().map(|&x| x as f32).collect();
             let fits = narrow.iter().zip(&part).all(|(a, b)| f64::from(*a) == *b);
-            if fits { Column::F32(narrow) } else { Column::F64(part) }
+            if fits { Column::F32(narrow.into()) } else { Column::F64(part.into()) }
         };
         let shard = |i: usize| {
             let rows = cut(&self.target, i).len();
@@ -68,9 +68,9 @@ impl Data {
                 rows,
                 bounds: [0, rows, rows, rows],
                 columns: self.columns.iter().map(|c| column(c, i)).collect(),
-                target: Some(cut(&self.target, i)),
-                weight: self.weight.as_ref().map(|w| cut(w, i)),
-                offset: self.offset.as_ref().map(|o| cut(o, i)),
+                target: Some(cut(&self.target, i).into()),
+                weight: self.weight.as_ref().map(|w| cut(w, i).into()),
+                offset: self.offset.as_ref().map(|o| cut(o, i).into()),
                 row_ids: None,
             }
         };

@@ -72,7 +72,7 @@ impl Case {
         }
         Rows {
             segments: vec![Segment::Test; self.rows],
-            columns: vec![Column::F64(scores)],
+            columns: vec![Column::F64(scores.into())],
             target: Some(target),
             weight: Some(weight).filter(|_| self.weights != "none"),
             row_ids: None,
@@ -133,7 +133,7 @@ fn as_scikit_learn() {
 fn binary_example() {
     let rows = Rows {
         segments: vec![Segment::Test; 7],
-        columns: vec![Column::F64(vec![0.1, 0.1, 0.4, 0.6, 0.6, 0.6, 0.8])],
+        columns: vec![Column::F64(vec![0.1, 0.1, 0.4, 0.6, 0.6, 0.6, 0.8].into())],
         target: Some(vec![0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0]),
         ..Rows::default()
     };
@@ -156,8 +156,8 @@ fn three_segments(case: &Case) -> Rows {
 
 fn with_empty_shards(mut shards: Vec<EncodedShard>) -> Vec<EncodedShard> {
     for at in [0, 2, shards.len()] {
-        let columns = vec![Column::F64(Vec::new())];
-        shards.insert(at, EncodedShard { columns, target: Some(Vec::new()), ..EncodedShard::default() });
+        let columns = vec![Column::F64(Vec::new().into())];
+        shards.insert(at, EncodedShard { columns, target: Some(Vec::new().into()), ..EncodedShard::default() });
     }
     shards
 }
@@ -185,7 +185,7 @@ fn segments_are_measured_apart() {
         let Column::F64(scores) = &rows.columns[0] else { panic!("scores are numbers") };
         let alone = Rows {
             segments: vec![Segment::Train; picked.len()],
-            columns: vec![Column::F64(of(scores))],
+            columns: vec![Column::F64(of(scores).into())],
             target: rows.target.as_deref().map(of),
             weight: rows.weight.as_deref().map(of),
             row_ids: None,
@@ -211,7 +211,7 @@ fn bounded_passes_change_no_bit() {
 fn small(scores: &[f64], target: &[f64], weight: Option<&[f64]>) -> Rows {
     Rows {
         segments: vec![Segment::Train; scores.len()],
-        columns: vec![Column::F64(scores.to_vec())],
+        columns: vec![Column::F64(scores.to_vec().into())],
         target: Some(target.to_vec()),
         weight: weight.map(<[f64]>::to_vec),
         row_ids: None,
@@ -274,7 +274,7 @@ fn a_model_is_scored_on_the_way() {
     let found = assert_independent_of_workers(&*spec.build().unwrap(), &shards);
     let scored: Vec<EncodedShard> = shards
         .iter()
-        .map(|s| EncodedShard { columns: vec![Column::F64(model.predict(&schema, s, 0..s.rows))], ..s.clone() })
+        .map(|s| EncodedShard { columns: vec![Column::F64(model.predict(&schema, s, 0..s.rows).into())], ..s.clone() })
         .collect();
     assert_eq!(found.to_string(), run(&*metrics(Task::Binary, 1 << 20), &scored).to_string());
     // The logistic function keeps the order of the scores.

@@ -17,8 +17,8 @@ fn schema(names: &[&str]) -> Schema {
 /// Training rows only.
 fn shard(index: u32, columns: Vec<Vec<f64>>, target: Vec<f64>) -> EncodedShard {
     let rows = target.len();
-    let columns = columns.into_iter().map(Column::F64).collect();
-    EncodedShard { index, rows, bounds: [0, rows, rows, rows], columns, target: Some(target), ..Default::default() }
+    let columns = columns.into_iter().map(|x| Column::F64(x.into())).collect();
+    EncodedShard { index, rows, bounds: [0, rows, rows, rows], columns, target: Some(target.into()), ..Default::default() }
 }
 
 /// The result as text or the error.
@@ -175,8 +175,11 @@ fn reasons_are_given(text: &str) -> bool {
 
 #[test]
 fn a_dataset_without_rows_is_answered() {
-    let empty =
-        |i: u32| EncodedShard { row_ids: Some(Vec::new()), weight: Some(Vec::new()), ..shard(i, vec![Vec::new()], Vec::new()) };
+    let empty = |i: u32| EncodedShard {
+        row_ids: Some(Vec::new().into()),
+        weight: Some(Vec::new().into()),
+        ..shard(i, vec![Vec::new()], Vec::new())
+    };
     for shards in [vec![], vec![empty(0)], (0..5).map(empty).collect(), vec![EncodedShard::default(); 3]] {
         for (what, found) in everything(&["x"], &shards) {
             match what.contains("_regression ") {
@@ -190,7 +193,8 @@ fn a_dataset_without_rows_is_answered() {
 #[test]
 fn shards_without_columns_are_answered() {
     for target in [vec![0.0, 1.0, 1.0], vec![1.0, 1.0, 1.0], vec![0.5, -2.0, 7.0]] {
-        let of = |i: u32| EncodedShard { row_ids: Some(vec![1, 2, u128::from(i)]), ..shard(i, Vec::new(), target.clone()) };
+        let of =
+            |i: u32| EncodedShard { row_ids: Some(vec![1, 2, u128::from(i)].into()), ..shard(i, Vec::new(), target.clone()) };
         for (what, found) in everything(&[], &[of(0), of(1), EncodedShard::default()]) {
             match what.starts_with("logistic") || what.contains("binary") {
                 true => {}
@@ -218,13 +222,13 @@ fn odd_segments_are_answered() {
                 {
                     let of = |i: u32| EncodedShard {
                         bounds,
-                        weight: weight.map(Vec::from),
+                        weight: weight.map(|w| w.to_vec().into()),
                         row_ids: Some((0..4).map(|r| u128::from(r % (i + 2))).collect()),
                         ..shard(i, vec![x.to_vec()], target.to_vec())
                     };
                     everything(
                         &["x"],
-                        &[of(0), EncodedShard { columns: vec![Column::F64(Vec::new())], ..Default::default() }, of(1)],
+                        &[of(0), EncodedShard { columns: vec![Column::F64(Vec::new().into())], ..Default::default() }, of(1)],
                     );
                 }
             }
@@ -234,8 +238,10 @@ fn odd_segments_are_answered() {
 
 #[test]
 fn metrics_that_overflow_have_a_reason() {
-    let of =
-        |y: [f64; 2], weight: f64| EncodedShard { weight: Some(vec![weight; 2]), ..shard(0, vec![vec![0.0, 1.0]], y.to_vec()) };
+    let of = |y: [f64; 2], weight: f64| EncodedShard {
+        weight: Some(vec![weight; 2].into()),
+        ..shard(0, vec![vec![0.0, 1.0]], y.to_vec())
+    };
     let measure = |task: &str, shards: &[EncodedShard]| -> Value {
         let params = json!({"task": task, "scores": "x", "metrics": sheaf_learn::metrics::known(task)});
         serde_json::from_str(&answer("metrics", params, schema(&["x"]), shards).unwrap()).unwrap()
@@ -264,10 +270,10 @@ fn shards_of_another_shape_are_an_error_not_a_panic() {
     let good = shard(0, vec![vec![1.0, 2.0]], vec![0.0, 1.0]);
     let bad = [
         EncodedShard { columns: Vec::new(), ..good.clone() },
-        EncodedShard { columns: vec![Column::Code(vec![0, 1])], ..good.clone() },
-        EncodedShard { offset: Some(vec![0.5]), ..good.clone() },
-        EncodedShard { weight: Some(vec![0.5]), ..good.clone() },
-        EncodedShard { target: Some(vec![0.5]), ..good.clone() },
+        EncodedShard { columns: vec![Column::Code(vec![0, 1].into())], ..good.clone() },
+        EncodedShard { offset: Some(vec![0.5].into()), ..good.clone() },
+        EncodedShard { weight: Some(vec![0.5].into()), ..good.clone() },
+        EncodedShard { target: Some(vec![0.5].into()), ..good.clone() },
         EncodedShard { target: None, ..good.clone() },
     ];
     let schema = schema(&["x"]);
@@ -291,17 +297,19 @@ fn a_partial_of_another_schema_is_an_error() {
         let data = |columns: usize| shard(0, vec![vec![1.0, 2.0, 4.0]; columns], vec![0.0, 1.0, 0.0]);
         let answer = |program: &dyn sheaf_learn::program::Program, state: &[u8], columns: usize| {
             let message = program.message(state).unwrap();
-            program.open(&message).unwrap().partial(&data(columns), &mut program.local()).unwrap()
+            program.open(&message).unwrap().partial(&data(columns), &mut program.local()).unwrap().encode()
         };
         let (mut state, mut other) = (one.start().unwrap(), two.start().unwrap());
         for _ in 0..2 {
             let (mine, wide) = (answer(one.as_ref(), &state, 1), answer(two.as_ref(), &other, 2));
-            for odd in [wide.clone(), one.merge(&mine, &wide).unwrap(), one.merge(&wide, &mine).unwrap()] {
-                let error = one.update(&mut state.clone(), Some(&odd)).unwrap_err().to_string();
+            let read = |bytes: &[u8]| one.read(bytes).unwrap();
+            let merged = |a: &[u8], b: &[u8]| one.merge(read(a), read(b)).unwrap();
+            for odd in [read(&wide), merged(&mine, &wide), merged(&wide, &mine)] {
+                let error = one.update(&mut state.clone(), Some(odd)).unwrap_err().to_string();
                 assert!(error.contains("another schema") || error.contains("two different steps"), "{error}");
             }
-            one.update(&mut state, Some(&mine)).unwrap();
-            two.update(&mut other, Some(&wide)).unwrap();
+            one.update(&mut state, Some(read(&mine))).unwrap();
+            two.update(&mut other, Some(two.read(&wide).unwrap())).unwrap();
         }
     }
 }

@@ -43,7 +43,12 @@ fn dataset(rows: usize) -> Rows {
         weight.push(f64::from(random.below(8)) / 4.0);
         ids.push(physical_row_id("table", "file", u64::from(random.below(700))));
     }
-    out.columns = vec![Column::F64(amount), Column::F32(small), Column::Bytes(category), Column::F64(vec![0.1; rows])];
+    out.columns = vec![
+        Column::F64(amount.into()),
+        Column::F32(small.into()),
+        Column::bytes_of(category),
+        Column::F64(vec![0.1; rows].into()),
+    ];
     (out.target, out.weight, out.row_ids) = (Some(target), Some(weight), Some(ids));
     out
 }
@@ -57,9 +62,9 @@ fn shards(rows: &Rows) -> Vec<EncodedShard> {
 
 fn empty(column: &Column) -> Column {
     match column {
-        Column::F32(_) => Column::F32(Vec::new()),
-        Column::Bytes(_) => Column::Bytes(Vec::new()),
-        _ => Column::F64(Vec::new()),
+        Column::F32(_) => Column::F32(Vec::new().into()),
+        Column::Bytes { .. } => Column::bytes_of([]),
+        _ => Column::F64(Vec::new().into()),
     }
 }
 
@@ -102,7 +107,7 @@ fn moments_of_every_segment() {
 fn moments_that_do_not_exist_are_absent() {
     let rows = Rows {
         segments: vec![Segment::Test; 3],
-        columns: vec![Column::F64(vec![f64::NAN; 3]), Column::F64(vec![1e308, 1e308, -1e308])],
+        columns: vec![Column::F64(vec![f64::NAN; 3].into()), Column::F64(vec![1e308, 1e308, -1e308].into())],
         ..Rows::default()
     };
     let output = run(&*program("moments", json!({}), &["missing", "large"]), &rows.shards(64));
@@ -118,14 +123,15 @@ fn moments_that_do_not_exist_are_absent() {
 #[test]
 fn vocabulary_is_sorted_and_counted() {
     let rows = dataset(700);
-    let Column::Bytes(values) = &rows.columns[2] else { panic!("the third column is bytes") };
+    let Column::Bytes { codes, values } = &rows.columns[2] else { panic!("the third column is bytes") };
     for choice in ["train", "all"] {
         let params = json!({"segment": choice, "limit": 5});
         let result = assert_independent_of_workers(&*program("vocabulary", params, &COLUMNS), &shards(&rows));
         let output: VocabularyOutput = serde_json::from_value(result).unwrap();
         let mut expected = BTreeMap::<Vec<u8>, u64>::new();
         let mut nulls = 0;
-        for (value, segment) in values.iter().zip(&rows.segments) {
+        let row = |code: &u32| values.get(*code as usize);
+        for (value, segment) in codes.iter().map(row).zip(&rows.segments) {
             match value {
                 _ if choice == "train" && *segment != Segment::Train => {}
                 Some(value) => *expected.entry(value.to_vec()).or_default() += 1,
@@ -184,7 +190,7 @@ fn quantiles_are_the_sorted_values() {
 #[test]
 fn quantiles_as_numpy() {
     let values = vec![3.0, 1.0, f64::NAN, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0];
-    let rows = Rows { segments: vec![Segment::Train; 9], columns: vec![Column::F64(values)], ..Rows::default() };
+    let rows = Rows { segments: vec![Segment::Train; 9], columns: vec![Column::F64(values.into())], ..Rows::default() };
     let program = program("quantiles", json!({"probabilities": [0.1, 0.3, 0.5, 0.75, 0.9]}), &["x"]);
     for size in [1, 2, 4, 64] {
         let output: QuantilesOutput = serde_json::from_value(run(&*program, &rows.shards(size))).unwrap();
@@ -197,7 +203,7 @@ fn quantiles_as_numpy() {
 fn quantiles_of_nothing_and_of_infinities() {
     let rows = Rows {
         segments: vec![Segment::Train; 3],
-        columns: vec![Column::F64(vec![f64::NAN; 3]), Column::F64(vec![1.0, f64::INFINITY, f64::NEG_INFINITY])],
+        columns: vec![Column::F64(vec![f64::NAN; 3].into()), Column::F64(vec![1.0, f64::INFINITY, f64::NEG_INFINITY].into())],
         ..Rows::default()
     };
     let program = program("quantiles", json!({"probabilities": [0.0, 0.5, 1.0]}), &["nothing", "wide"]);

@@ -11,7 +11,7 @@ use crate::linalg::Symmetric;
 use crate::math;
 use crate::model::{LinearModel, Model, Task};
 use crate::optimizer::{Lbfgs, Newton, Status, Stop, l1_norm};
-use crate::shard::{EncodedShard, Schema, Segment};
+use crate::shard::{EncodedShard, Schema, Segment, Shared};
 
 /// Relative gradient above which a stalled fit is not called converged.
 const STALLED_CONVERGED: f64 = 1e-6;
@@ -259,7 +259,7 @@ impl Glm {
 
     fn answer(&self, message: &Message, shard: &EncodedShard, range: std::ops::Range<usize>) -> Result<Partial, LearnError> {
         let design = Design::new(&self.schema, shard, range.clone())?;
-        let column = |what: &str, values: &'_ Option<Vec<f64>>| match values {
+        let column = |what: &str, values: &'_ Option<Shared<f64>>| match values {
             Some(v) if v.len() != shard.rows => {
                 Err(LearnError::Data(format!("shard {} has {} {what}s for {} rows", shard.index, v.len(), shard.rows)))
             }

@@ -88,7 +88,7 @@ fn term<'a>(column: &'a Column, kind: &FeatureKind, rows: usize, range: &Range<u
             check_sparse(offsets, entries, *width)?;
             Term::Sparse { offsets, entries, slots: *width as usize }
         }
-        (Column::Bytes(_), _) => return Err("text cannot be learnt from; encode it (one_hot, hash) or drop it".into()),
+        (Column::Bytes { .. }, _) => return Err("text cannot be learnt from; encode it (one_hot, hash) or drop it".into()),
         _ => return Err("its encoding does not fit the schema".into()),
     };
     Ok(cut(&whole, range))

@@ -79,7 +79,7 @@ fn fixed_input() -> (Schema, EncodedShard) {
         }
         offsets.push(entries.len() as u32);
     }
-    columns.push(Column::Sparse { offsets, entries });
+    columns.push(Column::Sparse { offsets: offsets.into(), entries: entries.into() });
     let shard = EncodedShard { rows: ROWS, bounds: [0, ROWS, ROWS, ROWS], columns, ..Default::default() };
     (Schema { features, classes: Vec::new() }, shard)
 }

@@ -347,8 +347,9 @@ mod tests {
         let numeric = FeatureKind::Numeric { shift: 0.0, scale: 1.0 };
         let kinds = [numeric.clone(), numeric, FeatureKind::Sparse { width: 3 }];
         let features = kinds.into_iter().map(|kind| Feature { name: "zero".into(), kind }).collect();
-        let columns = vec![Column::F64(f64s.clone()), Column::F32(f32s), Column::Sparse { offsets, entries }];
-        let shard = EncodedShard { rows, bounds: [0, rows, rows, rows], columns, target: Some(f64s), ..Default::default() };
+        let columns = vec![Column::F64(f64s.clone().into()), Column::F32(f32s), Column::Sparse { offsets, entries }];
+        let shard =
+            EncodedShard { rows, bounds: [0, rows, rows, rows], columns, target: Some(f64s.into()), ..Default::default() };
         (Schema { features, classes: Vec::new() }, shard)
     }
 

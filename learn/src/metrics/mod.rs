@@ -1,6 +1,7 @@
 //! Exact distributed metrics. Names and what is known of them stand here; `sums` holds metrics that are sums over
 //! rows, `ranking` those that need rows in the order of their scores, `program` runs both over shards.
 
+mod counted;
 mod program;
 mod ranking;
 mod sums;

@@ -247,7 +247,7 @@ impl Algorithm for Metrics {
             return None;
         }
         let scores = local.0.as_deref().unwrap_or_default();
-        let lengths = [Some(scores.len()), shard.target.as_ref().map(Vec::len), shard.weight.as_ref().map(Vec::len)];
+        let lengths = [Some(scores.len()), shard.target.as_deref().map(<[f64]>::len), shard.weight.as_deref().map(<[f64]>::len)];
         let fits = lengths.iter().flatten().all(|n| *n == shard.rows);
         let (Some(target), true) = (&shard.target, fits) else { return Some(Partial::Unfit) };
         let scored = |segment: usize| {

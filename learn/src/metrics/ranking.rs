@@ -6,6 +6,7 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
+use super::counted::Counted;
 use super::sums::Scored;
 use crate::algorithm::Merge;
 use crate::statistics::compensated::Compensated;
@@ -17,6 +18,8 @@ const KEY_BITS: u32 = 64;
 const FIRST_BITS: u32 = 16;
 /// Bits that a refinement adds.
 const NEXT_BITS: u32 = 12;
+/// Cells are counted in an array where there are at most 2 to this power of them a row; else rows are sorted.
+const DENSE_FROM: u32 = 4;
 
 /// Keys that share their first `depth` bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +56,16 @@ impl Cell {
 
     /// Rows of the scores in the cell by their next bits.
     pub fn count(self, scores: &[f64]) -> Runs<u64, u64> {
-        let shift = KEY_BITS - self.depth - self.step();
+        let step = self.step();
+        let shift = KEY_BITS - self.depth - step;
         let keys = scores.iter().map(|s| key(*s)).filter(|k| self.holds(*k));
+        if scores.len() << DENSE_FROM >= 1 << step {
+            let base = self.prefix << step;
+            let mut counts = vec![0_u64; 1 << step];
+            keys.for_each(|k| counts[((k >> shift) - base) as usize] += 1);
+            let met = counts.into_iter().enumerate().filter(|(_, rows)| *rows > 0);
+            return met.map(|(i, rows)| (base + i as u64, rows)).collect();
+        }
         let mut prefixes: Vec<u64> = keys.map(|k| k >> shift).collect();
         prefixes.sort_unstable();
         runs_of_sorted(prefixes.into_iter().map(|p| (p, 1)))
@@ -117,22 +128,20 @@ impl<T: Default> Classes<T> {
 /// Distinct keys of a span, ascending, with the weight of each class.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Entries {
-    Unit(Runs<u64, Classes<u64>>),
+    Unit(Counted),
     Weighted(Runs<u64, Classes<f64>>),
 }
 
 impl Entries {
     /// Entries of a span in one segment of a shard; rows with equal keys are added in their order.
     pub fn of(span: &Span, scored: &Scored) -> Self {
+        if span.unit {
+            return Entries::Unit(Counted::of(span, scored));
+        }
         let keyed = scored.rows().map(|(s, y, w)| (key(s), y == 1.0, w));
         let mut rows: Vec<_> = keyed.filter(|(k, ..)| (span.first..=span.last).contains(k)).collect();
         rows.sort_by_key(|(k, ..)| *k);
-        let rows = rows.into_iter();
-        if span.unit {
-            Entries::Unit(runs_of_sorted(rows.map(|(k, positive, _)| (k, Classes::of(positive, 1)))))
-        } else {
-            Entries::Weighted(runs_of_sorted(rows.map(|(k, positive, w)| (k, Classes::of(positive, w)))))
-        }
+        Entries::Weighted(runs_of_sorted(rows.into_iter().map(|(k, positive, w)| (k, Classes::of(positive, w)))))
     }
 
     /// Whether both are counted, or both weighed.
@@ -143,7 +152,7 @@ impl Entries {
     /// Whether the shard has no row in the span.
     pub fn is_empty(&self) -> bool {
         match self {
-            Entries::Unit(runs) => runs.is_empty(),
+            Entries::Unit(counted) => counted.is_empty(),
             Entries::Weighted(runs) => runs.is_empty(),
         }
     }
@@ -152,7 +161,7 @@ impl Entries {
 impl Merge for Entries {
     fn merge(&mut self, right: Self) {
         match (self, right) {
-            (Entries::Unit(left), Entries::Unit(right)) => merge_runs(left, right),
+            (Entries::Unit(left), Entries::Unit(right)) => left.merge(right),
             (Entries::Weighted(left), Entries::Weighted(right)) => merge_runs(left, right),
             // The message that every shard answers says which of the two it is; others are not merged.
             _ => debug_assert!(false, "entries that are not alike"),
@@ -178,17 +187,20 @@ impl Scan {
     /// Takes in the next lower span.
     pub fn take(&mut self, entries: &Entries) {
         match entries {
-            Entries::Unit(runs) => runs.iter().rev().for_each(|(_, c)| self.count(*c)),
+            Entries::Unit(counted) => counted.descending().for_each(|(positive, negative)| self.count(positive, negative)),
             Entries::Weighted(runs) => runs.iter().rev().for_each(|(_, c)| self.weigh(*c)),
         }
     }
 
-    fn count(&mut self, at: Classes<u64>) {
+    fn count(&mut self, positive: u64, negative: u64) {
         let (above, below) = &mut self.counts;
-        self.twice_area += u128::from(at.negative) * (2 * u128::from(*above) + u128::from(at.positive));
-        *above += at.positive;
-        *below += at.negative;
-        self.precision.add(at.positive as f64 * (*above as f64 / (*above + *below) as f64));
+        self.twice_area += u128::from(negative) * (2 * u128::from(*above) + u128::from(positive));
+        *above += positive;
+        *below += negative;
+        // Without a positive row the term is 0 and changes nothing.
+        if positive > 0 {
+            self.precision.add(positive as f64 * (*above as f64 / (*above + *below) as f64));
+        }
     }
 
     fn weigh(&mut self, at: Classes<f64>) {

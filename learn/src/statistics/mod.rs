@@ -66,7 +66,7 @@ pub(crate) fn numbers(column: &Column, rows: Range<usize>) -> Option<Cow<'_, [f6
     match column {
         Column::F64(values) => Some(Cow::Borrowed(&values[rows])),
         Column::F32(values) => Some(Cow::Owned(values[rows].iter().map(|v| f64::from(*v)).collect())),
-        Column::Code(_) | Column::Sparse { .. } | Column::Bytes(_) => None,
+        Column::Code(_) | Column::Sparse { .. } | Column::Bytes { .. } => None,
     }
 }
 

@@ -6,12 +6,12 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Once, PerColumn, PerSegment, SinglePass, names, numbers, params, per_segment};
+use super::{Once, PerColumn, PerSegment, SinglePass, names, params, per_segment};
 use crate::algorithm::{LearnError, Merge};
+use crate::kernels::level::Kernel;
+use crate::kernels::{LANES, Level, Number, lane_sum};
 use crate::program::{Erased, Program, ProgramSpec};
-use crate::shard::{EncodedShard, Segment};
-
-const LANES: usize = 16;
+use crate::shard::{Column, EncodedShard, Segment};
 
 /// Moments of numbers; mean, m2, min and max are of the finite ones.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -35,22 +35,16 @@ pub struct Moments {
 impl Moments {
     /// Moments of one shard's values.
     pub fn of(values: &[f64]) -> Self {
-        let mut out = Self { min: f64::INFINITY, max: f64::NEG_INFINITY, ..Self::none() };
-        for value in values {
-            if value.is_finite() {
-                out.finite += 1;
-                out.min = if *value < out.min { *value } else { out.min };
-                out.max = if *value > out.max { *value } else { out.max };
-            } else if value.is_nan() {
-                out.missing += 1;
-            } else {
-                out.infinite += 1;
-            }
+        Level::detect().run(Look(values))
+    }
+
+    /// Moments of one shard's rows of a column; `None` for columns that are not numeric.
+    fn of_column(level: Level, column: &Column, rows: Range<usize>) -> Option<Self> {
+        match column {
+            Column::F32(values) => Some(level.run(Look(&values[rows]))),
+            Column::F64(values) => Some(level.run(Look(&values[rows]))),
+            Column::Code(_) | Column::Sparse { .. } | Column::Bytes { .. } => None,
         }
-        if out.finite > 0 {
-            (out.mean, out.m2) = mean_and_m2(values, &out);
-        }
-        out
     }
 
     fn none() -> Self {
@@ -63,37 +57,107 @@ impl Moments {
     }
 }
 
+struct Look<'a, T>(&'a [T]);
+
+impl<T: Number + 'static> Kernel for Look<'_, T> {
+    type Output = Moments;
+
+    #[inline(always)]
+    fn run(self) -> Moments {
+        let mut out = extremes(self.0);
+        if out.finite > 0 {
+            (out.mean, out.m2) = mean_and_m2(self.0, &out);
+        }
+        out
+    }
+}
+
+/// Counts, smallest and largest value. Of equal values (0 and −0) the first one counts.
+#[inline(always)]
+fn extremes<T: Number>(values: &[T]) -> Moments {
+    let (mut low, mut high) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+    let (mut finite, mut missing) = ([0_u64; LANES], [0_u64; LANES]);
+    let (blocks, tail) = values.as_chunks::<LANES>();
+    let mut see = |l: usize, value: f64| {
+        let usable = value.is_finite();
+        low[l] = if usable && value < low[l] { value } else { low[l] };
+        high[l] = if usable && value > high[l] { value } else { high[l] };
+        finite[l] += u64::from(usable);
+        missing[l] += u64::from(value.is_nan());
+    };
+    for block in blocks {
+        for (l, value) in block.iter().enumerate() {
+            see(l, value.number());
+        }
+    }
+    for (l, value) in tail.iter().enumerate() {
+        see(l, value.number());
+    }
+    let (mut out, mut least, mut most) = (Moments::none(), f64::INFINITY, f64::NEG_INFINITY);
+    for l in 0..LANES {
+        out.finite += finite[l];
+        out.missing += missing[l];
+        least = if low[l] < least { low[l] } else { least };
+        most = if high[l] > most { high[l] } else { most };
+    }
+    out.infinite = values.len() as u64 - out.finite - out.missing;
+    (out.min, out.max) = (first_of(values, least), first_of(values, most));
+    out
+}
+
+/// The first value that equals `value`: only the two zeros differ from what they equal.
+#[inline(always)]
+fn first_of<T: Number>(values: &[T], value: f64) -> f64 {
+    if value != 0.0 {
+        return value;
+    }
+    for v in values {
+        if v.number() == 0.0 {
+            return v.number();
+        }
+    }
+    value
+}
+
 /// A constant column has exactly its value as mean and no variance. Else a first mean, then deviations from it
 /// correct both: the textbook two-pass algorithm with compensation.
-fn mean_and_m2(values: &[f64], known: &Moments) -> (f64, f64) {
+#[inline(always)]
+fn mean_and_m2<T: Number>(values: &[T], known: &Moments) -> (f64, f64) {
     if known.min == known.max {
         return (known.min, 0.0);
     }
     let n = known.finite as f64;
-    let rough = lanes(values, |v| v) / n;
-    let drift = lanes(values, |v| v - rough);
-    let squares = lanes(values, |v| (v - rough) * (v - rough));
+    let [sum, _] = lanes(values, |v| [v, 0.0]);
+    let rough = sum / n;
+    let [drift, squares] = lanes(values, |v| [v - rough, (v - rough) * (v - rough)]);
     let m2 = squares - drift * drift / n;
     // Rounding may take it below 0; what overflowed stays NaN.
     (rough + drift / n, if m2 < 0.0 { 0.0 } else { m2 })
 }
 
-/// Sum of `f` over the finite values: lane i takes rows i, i + 16 …; lanes are added pairwise.
-fn lanes(values: &[f64], f: impl Fn(f64) -> f64) -> f64 {
-    let mut sums = [0.0f64; LANES];
-    for chunk in values.chunks(LANES) {
-        for (sum, value) in sums.iter_mut().zip(chunk) {
-            *sum += if value.is_finite() { f(*value) } else { 0.0 };
+/// Sums of `f` over the finite values: lane i takes rows i, i + 16 …; lanes are added pairwise.
+#[inline(always)]
+fn lanes<T: Number>(values: &[T], f: impl Fn(f64) -> [f64; 2]) -> [f64; 2] {
+    let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
+    let (blocks, tail) = values.as_chunks::<LANES>();
+    let term = |v: f64| if v.is_finite() { f(v) } else { [0.0; 2] };
+    for block in blocks {
+        // Terms first, sums then: written as one loop it is not vectorised.
+        let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
+        for l in 0..LANES {
+            [a[l], b[l]] = term(block[l].number());
+        }
+        for l in 0..LANES {
+            first[l] += a[l];
+            second[l] += b[l];
         }
     }
-    let mut width = LANES;
-    while width > 1 {
-        width /= 2;
-        for i in 0..width {
-            sums[i] += sums[i + width];
-        }
+    for (l, value) in tail.iter().enumerate() {
+        let [a, b] = term(value.number());
+        first[l] += a;
+        second[l] += b;
     }
-    sums[0]
+    [lane_sum(&first), lane_sum(&second)]
 }
 
 impl Merge for Moments {
@@ -170,6 +234,7 @@ struct Params {}
 
 struct MomentsPass {
     names: Vec<String>,
+    level: Level,
 }
 
 impl SinglePass for MomentsPass {
@@ -177,9 +242,8 @@ impl SinglePass for MomentsPass {
     type Output = MomentsOutput;
 
     fn leaf(&self, shard: &EncodedShard) -> Option<Self::Partial> {
-        let columns =
-            |rows: Range<usize>| shard.columns.iter().map(|c| numbers(c, rows.clone()).map(|v| Moments::of(&v))).collect();
-        per_segment(shard, columns)
+        let of = |rows: &Range<usize>, column| Moments::of_column(self.level, column, rows.clone());
+        per_segment(shard, |rows| shard.columns.iter().map(|column| of(&rows, column)).collect())
     }
 
     fn result(&self, total: Option<Self::Partial>) -> Result<MomentsOutput, LearnError> {
@@ -195,9 +259,9 @@ impl SinglePass for MomentsPass {
 }
 
 /// `moments` with its parameters checked: none.
-pub fn build(spec: &ProgramSpec) -> Result<Box<dyn Program>, LearnError> {
+pub fn build(spec: &ProgramSpec, level: Level) -> Result<Box<dyn Program>, LearnError> {
     let Params {} = params(spec)?;
-    Ok(Box::new(Erased(Once(MomentsPass { names: names(spec) }))))
+    Ok(Box::new(Erased(Once(MomentsPass { names: names(spec), level }))))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::moments::{ColumnMoments, Moments};
 use super::{Once, PerSegment, SinglePass, params, per_segment};
 use crate::algorithm::{LearnError, Merge};
 use crate::program::{Erased, Program, ProgramSpec};
-use crate::shard::{EncodedShard, Segment};
+use crate::shard::{EncodedShard, Segment, Shared};
 
 /// The result of `target_summary`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,7 +124,7 @@ impl SinglePass for Summary {
 
     fn leaf(&self, shard: &EncodedShard) -> Option<Self::Partial> {
         per_segment(shard, |rows| {
-            let of = |values: &'_ Option<Vec<f64>>| values.as_ref().map(|v| v[rows.clone()].to_vec());
+            let of = |values: &'_ Option<Shared<f64>>| values.as_ref().map(|v| v[rows.clone()].to_vec());
             Part::of(of(&shard.target).as_deref(), of(&shard.weight).as_deref(), rows.len())
         })
     }

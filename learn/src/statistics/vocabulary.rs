@@ -88,12 +88,20 @@ struct Part {
 }
 
 impl Part {
-    fn of(values: &[Option<Box<[u8]>>], limit: u64) -> Self {
-        let mut present: Vec<&[u8]> = values.iter().flatten().map(AsRef::as_ref).collect();
-        present.sort_unstable();
-        let nulls = (values.len() - present.len()) as u64;
-        let counted = runs_of_sorted(present.into_iter().map(|v| (v, 1u64)));
-        let mut part = Self { rows: values.len() as u64, nulls, limit, over: counted.len() as u64 > limit, values: Vec::new() };
+    fn of(codes: &[u32], values: &[Box<[u8]>], limit: u64) -> Self {
+        let mut counts = vec![0_u64; values.len()];
+        let mut nulls = 0;
+        for code in codes {
+            match counts.get_mut(*code as usize) {
+                Some(count) => *count += 1,
+                None => nulls += 1,
+            }
+        }
+        let seen = values.iter().zip(counts).filter(|(_, count)| *count > 0);
+        let mut seen: Vec<(&[u8], u64)> = seen.map(|(value, count)| (value.as_ref(), count)).collect();
+        seen.sort_unstable_by_key(|(value, _)| *value);
+        let counted = runs_of_sorted(seen);
+        let mut part = Self { rows: codes.len() as u64, nulls, limit, over: counted.len() as u64 > limit, values: Vec::new() };
         if !part.over {
             part.values = counted.into_iter().map(|(v, n)| (v.to_vec(), n)).collect();
         }
@@ -151,7 +159,7 @@ impl SinglePass for Vocabulary {
     fn leaf(&self, shard: &EncodedShard) -> Option<PerColumn<Part>> {
         let rows = self.params.segment.range(shard);
         let part = |column: &Column| match column {
-            Column::Bytes(values) => Some(Part::of(&values[rows.clone()], self.params.limit)),
+            Column::Bytes { codes, values } => Some(Part::of(&codes[rows.clone()], values, self.params.limit)),
             _ => None,
         };
         (!rows.is_empty()).then(|| shard.columns.iter().map(part).collect())

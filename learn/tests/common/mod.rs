@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde_json::Value;
 use sheaf_learn::algorithm::Progress;
 use sheaf_learn::program::{Local, Program, ProgramSpec};
-use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema, Segment};
+use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema, Segment, Shared};
 use sheaf_learn::tree::{Block, Merger, cover};
 
 /// Knuth's MMIX generator, as in the reference scripts: x ← 6364136223846793005·x + 1442695040888963407 mod 2⁶⁴;
@@ -36,7 +36,7 @@ pub struct Rows {
     pub row_ids: Option<Vec<u128>>,
 }
 
-fn pick<T: Clone>(values: &[T], rows: &[usize]) -> Vec<T> {
+fn pick<T: Clone>(values: &[T], rows: &[usize]) -> Shared<T> {
     rows.iter().map(|r| values[*r].clone()).collect()
 }
 
@@ -45,7 +45,7 @@ fn pick_column(column: &Column, rows: &[usize]) -> Column {
         Column::F32(v) => Column::F32(pick(v, rows)),
         Column::F64(v) => Column::F64(pick(v, rows)),
         Column::Code(v) => Column::Code(pick(v, rows)),
-        Column::Bytes(v) => Column::Bytes(pick(v, rows)),
+        Column::Bytes { codes, values } => Column::Bytes { codes: pick(codes, rows), values: values.clone() },
         Column::Sparse { .. } => panic!("tests of statistics have no sparse columns"),
     }
 }
@@ -115,7 +115,7 @@ pub fn run_as_workers(program: &dyn Program, shards: &[EncodedShard], cuts: &[us
                 }
                 let partial = step.partial(&shards[i], &mut locals[i]);
                 assert_eq!(partial, step.partial(&shards[i], &mut locals[i]), "a partial changes when asked again");
-                merger.insert(Block { level: 0, index: i as u32 }, partial, |a, b| program.merge(&a, &b)).unwrap();
+                merger.insert(Block { level: 0, index: i as u32 }, partial, |a, b| program.merge(a, b)).unwrap();
             }
             let sent = merger.into_blocks();
             assert_eq!(sent.len(), cover(pair[0] as u32..pair[1] as u32, count).len());
@@ -124,11 +124,11 @@ pub fn run_as_workers(program: &dyn Program, shards: &[EncodedShard], cuts: &[us
         shuffle(&mut blocks, &mut random);
         let mut merger = Merger::new(count);
         for (block, value) in blocks {
-            merger.insert(block, value, |a, b| program.merge(&a, &b)).unwrap();
+            merger.insert(block, value, |a, b| program.merge(a, b)).unwrap();
         }
         let total = merger.total().expect("every shard is in");
         drop(step);
-        if program.update(&mut state, total.as_deref()).unwrap() == Progress::Done {
+        if program.update(&mut state, total).unwrap() == Progress::Done {
             return program.finish(&state).unwrap();
         }
     }
