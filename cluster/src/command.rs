@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::coverage::Block;
 use crate::durable::FailKind;
 use crate::id::{JobId, Stage, Step, Token, WorkerId};
+use crate::note::Note;
 
 /// One thing to do. No command is ever addressed to a worker that the engine holds to be gone, except
 /// the [`Disconnect`](Command::Disconnect) that says so.
@@ -23,13 +24,17 @@ pub enum Command {
         kind: FailKind,
         /// What happened, for the user.
         message: String,
+        /// The shard that is to blame, if one is: whoever knows the data adds its file and rows.
+        shard: Option<(Stage, u32)>,
     },
     /// Stop the driver and log `JobEnded` as cancelled; then report [`Event::JobEnded`](crate::Event::JobEnded).
     CancelJob {
         /// Which.
         job: JobId,
     },
-    /// Send the worker what the stage is (program, view); it answers `Prepared` with the same token.
+    /// Send the worker what the stage is (program, view) and what it would take over if the stage is
+    /// under way; it reads that and answers `Prepared` with the same token. A stage that it has open stays
+    /// open: only the reading is new.
     OpenStage {
         /// To whom.
         worker: WorkerId,
@@ -37,6 +42,8 @@ pub enum Command {
         stage: Stage,
         /// Fencing token.
         token: Token,
+        /// Shards to get ready, ascending, disjoint; empty if there is nothing to wait for.
+        prepare: Vec<Range<u32>>,
     },
     /// Ask the worker for the partials of these shards for this step, as complete dyadic blocks under
     /// this token. Each order stands by itself: a later one for the same step adds to the earlier ones.
@@ -89,6 +96,8 @@ pub enum Command {
         /// Which step.
         step: Step,
     },
+    /// Write this down for who looks at the job, now or later.
+    Note(Note),
     /// Break the worker's streams: it is held to be lost.
     Disconnect {
         /// Whom.

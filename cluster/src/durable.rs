@@ -9,7 +9,7 @@
 //! Entries carry the leader's time; the clock here never goes back. [`Durable::apply`] is total: an entry
 //! that does not fit is answered with [`Reply::Rejected`] and changes nothing but the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,12 @@ use crate::id::{JobId, Millis, Term};
 
 /// Largest checkpoint that stands in the log itself, in bytes; wider states are objects in the store.
 pub const INLINE_LIMIT: usize = 64 * 1024;
+
+/// Ended jobs that are remembered, with their idempotency keys; beyond it those that ended first are forgotten.
+pub const ENDED_LIMIT: usize = 10_000;
+
+/// For how long an ended job is remembered at most: 30 days.
+pub const ENDED_FOR: Millis = Millis(30 * 24 * 3_600 * 1_000);
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +104,17 @@ pub enum Entry {
         job: JobId,
         /// How.
         outcome: Outcome,
+        /// Leader's time.
+        now: Millis,
+    },
+    /// A node joins with a one-time token. The text of the token is nowhere in the log.
+    TokenUsed {
+        /// Digest that names the token.
+        token: String,
+        /// Digest of the node's public key.
+        key: String,
+        /// When the token ends: it is remembered until then.
+        expires: Millis,
         /// Leader's time.
         now: Millis,
     },
@@ -219,8 +236,12 @@ pub struct JobRecord {
     pub submitted: Millis,
     /// When its driver first started.
     pub started: Option<Millis>,
+    /// How often it was taken up again by a new leader.
+    pub restarts: u32,
     /// When it ended.
     pub ended: Option<Millis>,
+    /// Term of the leader that last started it.
+    pub term: Term,
     /// Whether someone wants it stopped.
     pub cancel_requested: bool,
     /// Phases by number.
@@ -238,8 +259,21 @@ pub struct Durable {
     pub jobs: BTreeMap<JobId, JobRecord>,
     /// Jobs by idempotency key.
     pub keys: BTreeMap<String, JobId>,
+    /// Ended jobs by the time of their end, so that the oldest can be forgotten.
+    pub ended: BTreeSet<(Millis, JobId)>,
     /// Largest time seen in an entry.
     pub clock: Millis,
+    /// Join tokens that were used, by their digests, until they end.
+    pub tokens: BTreeMap<String, UsedToken>,
+}
+
+/// A join token that was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedToken {
+    /// Digest of the public key of the node that used it.
+    pub key: String,
+    /// When it ends.
+    pub expires: Millis,
 }
 
 /// Answer to whoever proposed an entry.
@@ -276,9 +310,13 @@ impl Durable {
             }
             Entry::JobSubmitted { job, key, spec, priority, namespace, deadline, now } => {
                 let submitted = self.tick(now);
+                self.forget();
                 self.submit(job, JobRecord::queued(key, spec, priority, namespace, deadline, submitted))
             }
-            Entry::JobStarted { job, now } => self.with(&job, now, |record, now| record.start(now)),
+            Entry::JobStarted { job, now } => {
+                let term = self.term;
+                self.with(&job, now, |record, now| record.start(term, now))
+            }
             Entry::PhaseEntered { job, phase, number, now } => {
                 self.with(&job, now, |record, now| record.enter(phase, number, now))
             }
@@ -289,13 +327,38 @@ impl Durable {
                 self.with(&job, now, |record, now| record.save(CheckpointRecord { stage, step, state, at: now }))
             }
             Entry::CancelRequested { job, now } => self.with(&job, now, |record, _| record.cancel()),
-            Entry::JobEnded { job, outcome, now } => self.with(&job, now, |record, now| record.end(outcome, now)),
+            Entry::JobEnded { job, outcome, now } => {
+                let reply = self.with(&job, now, |record, now| record.end(outcome, now))?;
+                self.note_end(job);
+                Ok(reply)
+            }
+            Entry::TokenUsed { token, key, expires, now } => self.use_token(token, UsedToken { key, expires }, now),
         }
     }
 
     fn tick(&mut self, now: Millis) -> Millis {
         self.clock = self.clock.max(now);
         self.clock
+    }
+
+    fn note_end(&mut self, job: JobId) {
+        if let Some(at) = self.jobs.get(&job).and_then(|record| record.ended) {
+            self.ended.insert((at, job));
+        }
+        self.forget();
+    }
+
+    /// Forgets ended jobs beyond the limits, the earliest first. Every replica does so at the same entry.
+    fn forget(&mut self) {
+        while let Some((at, _)) = self.ended.first()
+            && (self.ended.len() > ENDED_LIMIT || self.clock.since(*at) > ENDED_FOR)
+        {
+            let Some((_, job)) = self.ended.pop_first() else { return };
+            let key = self.jobs.remove(&job).and_then(|record| record.key);
+            if let Some(key) = key.filter(|key| self.keys.get(key) == Some(&job)) {
+                self.keys.remove(&key);
+            }
+        }
     }
 
     fn with(
@@ -307,6 +370,24 @@ impl Durable {
         let now = self.tick(now);
         let record = self.jobs.get_mut(job).ok_or_else(|| format!("job {job} not found"))?;
         change(record, now).map_err(|reason| format!("job {job}: {reason}"))?;
+        Ok(Reply::Ok)
+    }
+
+    /// A token works once: for one key, so that a node that got no answer may ask again. By this clock,
+    /// which never goes back, a token that is forgotten has ended.
+    fn use_token(&mut self, token: String, used: UsedToken, now: Millis) -> Result<Reply, String> {
+        let now = self.tick(now);
+        if used.expires <= now {
+            return Err("the join token has expired by the cluster's clock; make a new one".to_owned());
+        }
+        if let Some(known) = self.tokens.get(&token) {
+            let same = known.key == used.key;
+            return same
+                .then_some(Reply::Ok)
+                .ok_or("the join token has been used already: each works once; make a new one".to_owned());
+        }
+        self.tokens.retain(|_, known| known.expires > now);
+        self.tokens.insert(token, used);
         Ok(Reply::Ok)
     }
 
@@ -349,7 +430,9 @@ impl JobRecord {
             deadline,
             submitted,
             started: None,
+            restarts: 0,
             ended: None,
+            term: Term(0),
             cancel_requested: false,
             phases: BTreeMap::new(),
             checkpoint: None,
@@ -369,12 +452,18 @@ impl JobRecord {
         }
     }
 
-    fn start(&mut self, now: Millis) -> Result<(), String> {
+    fn start(&mut self, term: Term, now: Millis) -> Result<(), String> {
         if self.has_ended() {
             return Err("already ended".to_owned());
         }
         self.state = JobState::Running;
-        self.started.get_or_insert(now);
+        match self.started {
+            None => self.started = Some(now),
+            // The same entry twice is one start.
+            Some(_) if self.term < term => self.restarts = self.restarts.saturating_add(1),
+            Some(_) => {}
+        }
+        self.term = term;
         Ok(())
     }
 
@@ -417,11 +506,11 @@ impl JobRecord {
         {
             return Err(format!("checkpoint of {} bytes is too wide for the log: store it as an object", bytes.len()));
         }
+        // An earlier step of the same stage comes from a leader that found the newest checkpoint damaged.
         if let Some(known) = &self.checkpoint
-            && (known.stage, known.step) > (new.stage, new.step)
+            && known.stage > new.stage
         {
-            let (stage, step) = (known.stage, known.step);
-            return Err(format!("checkpoint of stage {} step {} is older than stage {stage} step {step}", new.stage, new.step));
+            return Err(format!("checkpoint of stage {} is older than that of stage {}", new.stage, known.stage));
         }
         self.checkpoint = Some(new);
         Ok(())

@@ -4,7 +4,11 @@
 //! Same events, same times: same commands, whatever the machine. Nothing here fails; what does not fit
 //! (late, repeated, unknown) changes nothing, and what cannot go on ends the job with a reason.
 
+mod losing;
+mod view;
+
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +17,14 @@ use crate::coverage::Block;
 use crate::durable::FailKind;
 use crate::event::Event;
 use crate::id::{JobId, Millis, Stage, Step, Term, Token, WorkerId};
-use crate::job::{Jobs, Ticket, Waiting};
-use crate::lease::{LeaseStatus, Refusal, StepRun, Tokens, Verdict};
-use crate::membership::{WorkerStatus, Workers};
+use crate::job::{Jobs, Shares, Ticket};
+use crate::lease::{Refusal, StepRun, Tokens, Verdict};
+use crate::membership::Workers;
+use crate::pace::Judgement;
 use crate::placement::Memory;
 use crate::run::{Context, StageRun};
-use crate::stage::{StagePlan, StageProgress};
+use crate::stage::StagePlan;
+use crate::suspect::Losses;
 
 /// What can be set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,11 +38,36 @@ pub struct Options {
     pub max_running_jobs: usize,
     /// Views whose placement is remembered for later stages.
     pub remembered_views: usize,
+    /// Weights of namespaces: a namespace of weight 2 may run twice as many jobs as one of weight 1, which
+    /// is the weight of those not listed.
+    pub weights: BTreeMap<String, u32>,
+    /// Most jobs of a namespace that run at the same time; those not listed have no limit of their own.
+    pub namespace_limits: BTreeMap<String, usize>,
+    /// A worker that owes shards for longer than this many percent of what the step took the others is
+    /// late: who has nothing to do computes its shards too.
+    pub speculate_percent: u32,
+    /// No worker is late before this.
+    pub speculate_floor: Millis,
+    /// Steps are put together until they took this long before workers are compared.
+    pub pace_window: Millis,
+    /// A slow worker that was not measured for this long is given more to do again.
+    pub pace_recovery: Millis,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { heartbeat_timeout: Millis(10_000), max_attempts: 3, max_running_jobs: 4, remembered_views: 128 }
+        Self {
+            heartbeat_timeout: Millis(10_000),
+            max_attempts: 3,
+            max_running_jobs: 4,
+            remembered_views: 128,
+            weights: BTreeMap::new(),
+            namespace_limits: BTreeMap::new(),
+            speculate_percent: 200,
+            speculate_floor: Millis(250),
+            pace_window: Millis(500),
+            pace_recovery: Millis(10_000),
+        }
     }
 }
 
@@ -50,20 +81,41 @@ pub struct Engine {
     jobs: Jobs,
     stages: BTreeMap<Stage, StageRun>,
     memory: Memory,
+    losses: Losses,
+    /// Stages with a step under way, as of the last event that may have changed it.
+    under_way: u32,
 }
+
+/// What a stage needs to act, from an engine whose stages are borrowed apart.
+macro_rules! context {
+    ($engine:expr, $out:expr) => {
+        &mut Context {
+            workers: &$engine.workers,
+            tokens: &mut $engine.tokens,
+            options: &$engine.options,
+            rivals: $engine.under_way.max(1),
+            now: $engine.now,
+            out: $out,
+        }
+    };
+}
+use context;
 
 impl Engine {
     /// An engine that knows nobody and nothing, for the leader of `term`.
     pub fn new(options: Options, term: Term) -> Engine {
         let memory = Memory::new(options.remembered_views);
+        let jobs = Jobs::new(Shares { weights: options.weights.clone(), limits: options.namespace_limits.clone() });
         Engine {
             options,
             now: Millis(0),
             tokens: Tokens::new(term),
             workers: Workers::default(),
-            jobs: Jobs::default(),
+            jobs,
             stages: BTreeMap::new(),
             memory,
+            losses: Losses::default(),
+            under_way: 0,
         }
     }
 
@@ -71,68 +123,64 @@ impl Engine {
     /// that one), and says what is to be done, in order.
     pub fn handle(&mut self, event: Event, now: Millis) -> Vec<Command> {
         self.now = self.now.max(now);
+        // Never many: as many as jobs run at the same time.
+        self.under_way = self.stages.values().filter(|run| run.is_under_way()).count() as u32;
         let mut out = Vec::new();
+        self.take(event, &mut out);
+        self.serve_suspects(&mut out);
+        out
+    }
+
+    fn take(&mut self, event: Event, out: &mut Vec<Command>) {
         match event {
-            Event::WorkerJoined { worker, threads } => self.join(worker, threads, &mut out),
-            Event::WorkerLost { worker, reason: _ } => self.lose(worker, &mut out),
+            Event::WorkerJoined { worker, threads } => self.join(worker, threads, out),
+            Event::WorkerLost { worker, reason } => self.lose(worker, &reason, out),
             Event::Heartbeat { worker } => {
                 self.workers.touch(worker, self.now);
             }
-            Event::DrainRequested { worker } => self.drain(worker, &mut out),
+            Event::DrainRequested { worker } => self.drain(worker, out),
             Event::JobQueued { job, namespace, priority, deadline, submitted } => {
                 self.jobs.enqueue(job, Ticket { namespace, priority, deadline, submitted });
-                self.start_jobs(&mut out);
+                self.start_jobs(out);
             }
             Event::CancelRequested { job } => {
-                if self.stop(&job, &mut out) {
+                if self.stop(&job, out) {
                     out.push(Command::CancelJob { job });
                 }
             }
             Event::JobEnded { job } => {
-                self.close_stages(&job, &mut out);
-                self.finish_drains(&mut out);
+                self.close_stages(&job, out);
+                self.finish_drains(out);
                 self.jobs.remove(&job);
-                self.start_jobs(&mut out);
+                self.start_jobs(out);
             }
-            Event::StageOpened { stage, plan } => self.open(stage, plan, &mut out),
-            Event::StepReady { stage, step } => self.begin(&stage, step, &mut out),
-            Event::Prepared { worker, stage, token } => self.prepared(worker, &stage, token, &mut out),
+            Event::StageOpened { stage, plan } => self.open(stage, plan, out),
+            Event::StepReady { stage, step } => self.begin(&stage, step, out),
+            Event::Prepared { worker, stage, token } => self.prepared(worker, &stage, token, out),
             Event::BlockArrived { worker, stage, step, token, block, digest } => {
-                self.block(Sender { worker, stage, token }, step, block, digest, &mut out);
+                self.block(Sender { worker, stage, token }, step, block, digest, out);
             }
             Event::ShardFailed { worker, stage, token, shard, retry, message } => {
-                self.shard_failed(Sender { worker, stage, token }, shard, retry, &message, &mut out);
+                self.shard_failed(Sender { worker, stage, token }, shard, retry, &message, out);
+            }
+            Event::ShardsReturned { worker, stage, token, ranges } => {
+                self.returned(Sender { worker, stage, token }, &ranges, out);
             }
             Event::StageClosed { stage } => {
-                self.close(&stage, &mut out);
-                self.finish_drains(&mut out);
+                self.close(&stage, out);
+                self.finish_drains(out);
             }
-            Event::Tick => self.tick(&mut out),
+            Event::Tick => self.tick(out),
         }
-        out
     }
 
     fn join(&mut self, worker: WorkerId, threads: u32, out: &mut Vec<Command>) {
-        self.lose(worker, out);
+        self.lose(worker, "it joined anew", out);
         self.workers.join(worker, threads, self.now);
         let stages: Vec<Stage> = self.stages.keys().cloned().collect();
         for stage in stages {
             self.recruit(&stage, &[worker], out);
         }
-    }
-
-    fn lose(&mut self, worker: WorkerId, out: &mut Vec<Command>) {
-        if self.workers.remove(worker) {
-            self.withdraw(worker, out);
-        }
-    }
-
-    /// Takes a worker that is gone out of every stage and fills the places that have a limit.
-    fn withdraw(&mut self, worker: WorkerId, out: &mut Vec<Command>) {
-        for run in self.stages.values_mut() {
-            run.lose(worker, &mut Context { workers: &self.workers, tokens: &mut self.tokens, out });
-        }
-        self.refill(out);
     }
 
     /// Stages for few workers get another one for each that left or leaves.
@@ -152,7 +200,7 @@ impl Engine {
         // Out of the map, so that what a worker owes elsewhere can be asked for.
         let Some(mut run) = self.stages.remove(stage) else { return };
         let owed = |worker| self.stages.values().map(|other| other.owed(worker)).sum();
-        run.recruit(from, owed, &mut Context { workers: &self.workers, tokens: &mut self.tokens, out });
+        run.recruit(from, owed, context!(self, out));
         self.stages.insert(stage.clone(), run);
     }
 
@@ -161,7 +209,7 @@ impl Engine {
             return;
         }
         for run in self.stages.values_mut() {
-            run.drained(worker);
+            run.drained(worker, context!(self, out));
         }
         self.refill(out);
         self.finish_drains(out);
@@ -173,7 +221,7 @@ impl Engine {
         for worker in leaving {
             if self.owed(worker) == 0 {
                 out.push(Command::DrainDone { worker });
-                self.lose(worker, out);
+                self.withdraw(worker, None, out);
             }
         }
     }
@@ -199,8 +247,12 @@ impl Engine {
     }
 
     fn fail(&mut self, job: &JobId, kind: FailKind, message: String, out: &mut Vec<Command>) {
+        self.give_up(job, kind, message, None, out);
+    }
+
+    fn give_up(&mut self, job: &JobId, kind: FailKind, message: String, shard: Option<(Stage, u32)>, out: &mut Vec<Command>) {
         if self.stop(job, out) {
-            out.push(Command::FailJob { job: job.clone(), kind, message });
+            out.push(Command::FailJob { job: job.clone(), kind, message, shard });
         }
     }
 
@@ -220,7 +272,7 @@ impl Engine {
 
     fn begin(&mut self, stage: &Stage, step: Step, out: &mut Vec<Command>) {
         if let Some(run) = self.stages.get_mut(stage) {
-            run.begin(step, &mut Context { workers: &self.workers, tokens: &mut self.tokens, out });
+            run.begin(step, context!(self, out));
         }
     }
 
@@ -229,7 +281,7 @@ impl Engine {
             return;
         }
         if let Some(run) = self.stages.get_mut(stage) {
-            run.prepared(worker, token, &mut Context { workers: &self.workers, tokens: &mut self.tokens, out });
+            run.prepared(worker, token, context!(self, out));
         }
     }
 
@@ -243,16 +295,18 @@ impl Engine {
         let verdict = match run.step.as_mut() {
             None => Verdict::Refuse(Refusal::NoStep),
             Some(now) if now.step != step => Verdict::Refuse(Refusal::OtherStep { current: now.step }),
-            Some(now) => now.judge(worker, term, token, block, digest),
+            Some(now) => now.judge((worker, token), term, block, digest, self.now),
         };
         match verdict {
             Verdict::Accept => {
                 let complete = run.step.as_ref().is_some_and(StepRun::is_complete);
                 out.push(Command::Accept { stage: stage.clone(), step, block });
                 if complete {
-                    out.push(Command::CompleteStep { stage, step });
+                    let judged = run.finished(context!(self, &mut *out));
+                    out.push(Command::CompleteStep { stage: stage.clone(), step });
+                    self.judge(&stage, judged, out);
                 }
-                if self.workers.draining().contains(&worker) {
+                if !self.workers.draining().is_empty() {
                     self.finish_drains(out);
                 }
             }
@@ -262,7 +316,7 @@ impl Engine {
             Verdict::Tangled(missing) => {
                 let reason = Refusal::Covered.to_string();
                 out.push(Command::Refuse { worker, stage, step, block, reason });
-                run.spread(missing, &mut Context { workers: &self.workers, tokens: &mut self.tokens, out });
+                run.again(missing, None, context!(self, &mut *out));
                 self.finish_drains(out);
             }
             Verdict::Nondeterministic(shards) => {
@@ -275,23 +329,62 @@ impl Engine {
         }
     }
 
+    /// Takes in what a step said of its workers.
+    fn judge(&mut self, stage: &Stage, judged: Vec<(WorkerId, Judgement)>, out: &mut Vec<Command>) {
+        for (worker, judgement) in judged {
+            if self.workers.judge(worker, judgement, self.now) {
+                self.reweigh(worker, out);
+            }
+            if matches!(judgement, Judgement::Overtaken(_))
+                && let Some(run) = self.stages.get_mut(stage)
+            {
+                run.hand_over(worker, &self.workers);
+            }
+        }
+    }
+
+    fn reweigh(&mut self, worker: WorkerId, out: &mut Vec<Command>) {
+        let pace = self.workers.pace(worker).map_or(0, |(_, pace)| pace);
+        for run in self.stages.values_mut() {
+            run.reweigh(worker);
+            run.note_pace(worker, pace, context!(self, &mut *out));
+        }
+    }
+
     fn shard_failed(&mut self, from: Sender, shard: u32, retry: bool, message: &str, out: &mut Vec<Command>) {
         let Sender { worker, stage, token } = from;
         if !self.workers.touch(worker, self.now) {
             return;
         }
         let Some(run) = self.stages.get_mut(&stage) else { return };
-        let Some(tries) = run.step.as_mut().and_then(|step| step.fail(worker, token, shard)) else { return };
-        if retry && tries < self.options.max_attempts {
-            run.retry(shard, &mut Context { workers: &self.workers, tokens: &mut self.tokens, out });
+        if run.unprepared(worker, token, message, context!(self, &mut *out)) {
+            return;
+        }
+        let Some(failed) = run.step.as_mut().and_then(|step| step.fail(worker, token, shard, self.now)) else { return };
+        if retry && failed.times < self.options.max_attempts {
+            if failed.missing {
+                run.retry(shard, worker, message, context!(self, &mut *out));
+            }
             self.finish_drains(out);
             return;
         }
-        let message = match tries {
+        let message = match failed.times {
             1 => format!("shard {shard} of stage {stage} failed on worker {worker}: {message}"),
-            _ => format!("shard {shard} of stage {stage} failed {tries} times, the last on worker {worker}: {message}"),
+            times => format!("shard {shard} of stage {stage} failed {times} times, the last on worker {worker}: {message}"),
         };
-        self.fail(&stage.job, FailKind::Data, message, out);
+        self.give_up(&stage.job.clone(), FailKind::Data, message, Some((stage, shard)), out);
+    }
+
+    fn returned(&mut self, from: Sender, ranges: &[Range<u32>], out: &mut Vec<Command>) {
+        let Sender { worker, stage, token } = from;
+        if !self.workers.touch(worker, self.now) {
+            return;
+        }
+        let Some(run) = self.stages.get_mut(&stage) else { return };
+        let now = self.now;
+        let missing = run.step.as_mut().map(|step| step.give_back(worker, token, ranges, now)).unwrap_or_default();
+        run.returned(worker, missing, context!(self, &mut *out));
+        self.finish_drains(out);
     }
 
     fn close(&mut self, stage: &Stage, out: &mut Vec<Command>) {
@@ -313,70 +406,21 @@ impl Engine {
     fn tick(&mut self, out: &mut Vec<Command>) {
         let timeout = self.options.heartbeat_timeout;
         for worker in self.workers.silent(self.now, timeout) {
-            out.push(Command::Disconnect { worker, reason: format!("worker {worker} was silent for {timeout} ms") });
-            self.lose(worker, out);
+            let reason = format!("worker {worker} was silent for {timeout} ms");
+            out.push(Command::Disconnect { worker, reason });
+            self.lose(worker, &format!("it was silent for {timeout} ms"), out);
+        }
+        for worker in self.workers.recover(self.options.pace_recovery, self.now) {
+            self.reweigh(worker, out);
+        }
+        for run in self.stages.values_mut() {
+            run.ask_again(context!(self, &mut *out));
+            run.straggle(context!(self, &mut *out));
         }
         for job in self.jobs.expire(self.now) {
             let why = self.waiting(&job).map_or_else(String::new, |waiting| format!(": the job {waiting}"));
             self.fail(&job, FailKind::Deadline, format!("deadline passed{why}"), out);
         }
-    }
-}
-
-/// Reading, for status pages.
-impl Engine {
-    /// Whose engine it is.
-    pub fn term(&self) -> Term {
-        self.tokens.term()
-    }
-
-    /// Workers that are there.
-    pub fn workers(&self) -> Vec<WorkerStatus> {
-        let status = |(worker, known): (WorkerId, &crate::membership::Worker)| WorkerStatus {
-            worker,
-            threads: known.threads,
-            seen: known.seen,
-            draining: known.draining,
-            owed: self.owed(worker),
-        };
-        self.workers.iter().map(status).collect()
-    }
-
-    /// Open stages.
-    pub fn stages(&self) -> Vec<StageProgress> {
-        self.stages.values().map(StageRun::progress).collect()
-    }
-
-    /// Where a stage stands; `None` if it is not open.
-    pub fn progress(&self, stage: &Stage) -> Option<StageProgress> {
-        self.stages.get(stage).map(StageRun::progress)
-    }
-
-    /// Leases of the current step of a stage, with the shards still owed under each.
-    pub fn leases(&self, stage: &Stage) -> Vec<LeaseStatus> {
-        let step = self.stages.get(stage).and_then(|run| run.step.as_ref());
-        step.map(|step| step.leases(stage)).unwrap_or_default()
-    }
-
-    /// What a job waits for; `None` if it goes on, or is not known.
-    pub fn waiting(&self, job: &JobId) -> Option<Waiting> {
-        let turn = self.jobs.waiting(job);
-        turn.or_else(|| {
-            let stages = self.stages.values().map(StageRun::progress);
-            let stuck = stages.into_iter().find(|progress| progress.stage.job == *job && progress.waiting > 0)?;
-            let draining = self.workers.draining().len();
-            Some(Waiting::Workers { stage: stuck.stage, shards: stuck.waiting, draining })
-        })
-    }
-
-    /// Queued jobs in the order in which they would start now.
-    pub fn queue(&self) -> Vec<JobId> {
-        self.jobs.queue()
-    }
-
-    /// Jobs that have a slot: they run, or they are being stopped.
-    pub fn running(&self) -> Vec<JobId> {
-        self.jobs.running()
     }
 }
 

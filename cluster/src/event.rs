@@ -1,5 +1,7 @@
 //! What the engine is told. Events may come late, twice or for things that are over: those change nothing.
 
+use std::ops::Range;
+
 use crate::coverage::Block;
 use crate::id::{JobId, Millis, Stage, Step, Token, WorkerId};
 use crate::stage::StagePlan;
@@ -107,6 +109,18 @@ pub enum Event {
         retry: bool,
         /// What happened, for the user.
         message: String,
+    },
+    /// A worker gives shards of an order back that it has not computed, because another one of the order
+    /// failed: nobody is to blame for these.
+    ShardsReturned {
+        /// Who.
+        worker: WorkerId,
+        /// Which stage.
+        stage: Stage,
+        /// Token of the `Compute` that it answers.
+        token: Token,
+        /// Which shards.
+        ranges: Vec<Range<u32>>,
     },
     /// The driver is done with a stage.
     StageClosed {

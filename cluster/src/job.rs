@@ -1,4 +1,5 @@
-//! Which job runs when: priority, then the namespace with the fewest running jobs, then age.
+//! Which job runs when: first the namespace that has the fewest running jobs for its weight, then
+//! priority, then age; no namespace beyond its own limit.
 //!
 //! ```text
 //! Queued ─ StartJob ─▶ Running ─ FailJob | CancelJob ─▶ Ending ─ JobEnded ─▶ (forgotten)
@@ -19,10 +20,17 @@ use crate::id::{JobId, Millis, Stage};
 pub enum Waiting {
     /// For its turn.
     Turn {
-        /// Jobs that would start before it.
-        ahead: usize,
+        /// Jobs that would start before it, first the next one.
+        ahead: Vec<JobId>,
         /// Jobs that have a slot.
-        running: usize,
+        running: Vec<JobId>,
+    },
+    /// For another job of its namespace, which has as many running as it may.
+    Limit {
+        /// Which namespace.
+        namespace: String,
+        /// Jobs that it may run at the same time.
+        limit: usize,
     },
     /// For workers.
     Workers {
@@ -33,12 +41,56 @@ pub enum Waiting {
         /// Workers that are connected but take no new leases.
         draining: usize,
     },
+    /// For workers that are there and open the stage.
+    Preparing {
+        /// Which stage.
+        stage: Stage,
+        /// How many.
+        workers: usize,
+    },
+    /// For a worker that is free to compute shards alone which may have ended others.
+    Alone {
+        /// Which stage.
+        stage: Stage,
+        /// How many shards.
+        shards: usize,
+    },
+}
+
+/// Jobs that are named in a sentence.
+const NAMED: usize = 3;
+
+/// Some jobs by name: `a, b, c and 4 others`.
+struct Names<'a>(&'a [JobId]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named: Vec<_> = self.0.iter().take(NAMED).map(|job| job.0.as_str()).collect();
+        f.write_str(&named.join(", "))?;
+        match self.0.len().saturating_sub(NAMED) {
+            0 => Ok(()),
+            1 => f.write_str(" and 1 other"),
+            others => write!(f, " and {others} others"),
+        }
+    }
 }
 
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Waiting::Turn { ahead, running } => write!(f, "waits for its turn: {running} jobs run, {ahead} are ahead"),
+            Waiting::Turn { ahead, running } => {
+                f.write_str("waits for its turn")?;
+                if !running.is_empty() {
+                    write!(f, ": all slots are taken, by {}", Names(running))?;
+                }
+                if !ahead.is_empty() {
+                    write!(f, "; ahead of it in the queue: {}", Names(ahead))?;
+                }
+                Ok(())
+            }
+            Waiting::Limit { namespace, limit } => {
+                write!(f, "waits for namespace {namespace}, which may run {limit} at a time and does")
+            }
             Waiting::Workers { stage, shards, draining: 0 } => {
                 write!(f, "waits for workers: nobody is there to compute {shards} shards of stage {stage}")
             }
@@ -46,8 +98,22 @@ impl fmt::Display for Waiting {
                 f,
                 "waits for workers: nobody is there to compute {shards} shards of stage {stage}, {draining} workers are leaving"
             ),
+            Waiting::Preparing { stage, workers } => {
+                write!(f, "waits for workers to get ready: {workers} open stage {stage}")
+            }
+            Waiting::Alone { stage, shards } => write!(
+                f,
+                "waits for a free worker: {shards} shards of stage {stage} may have ended others and are computed one at a time"
+            ),
         }
     }
+}
+
+/// How slots are shared between namespaces.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shares {
+    pub weights: BTreeMap<String, u32>,
+    pub limits: BTreeMap<String, usize>,
 }
 
 /// What the queue knows of a job.
@@ -86,9 +152,14 @@ pub(crate) struct Jobs {
     deadlines: BTreeSet<(Millis, JobId)>,
     slots: usize,
     slots_of: BTreeMap<String, usize>,
+    shares: Shares,
 }
 
 impl Jobs {
+    pub fn new(shares: Shares) -> Self {
+        Self { shares, ..Self::default() }
+    }
+
     /// Takes a job in; one that is known stays as it is.
     pub fn enqueue(&mut self, id: JobId, ticket: Ticket) {
         if self.jobs.contains_key(&id) {
@@ -106,7 +177,8 @@ impl Jobs {
         if self.slots >= limit {
             return None;
         }
-        let id = self.queued.iter().min_by_key(|id| self.turn(id))?.clone();
+        let allowed = |id: &&JobId| self.jobs.get(id).is_some_and(|job| self.full(&job.ticket.namespace).is_none());
+        let id = self.queued.iter().filter(allowed).min_by_key(|id| self.turn(id))?.clone();
         self.queued.remove(&id);
         let job = self.jobs.get_mut(&id)?;
         job.state = State::Running;
@@ -119,9 +191,19 @@ impl Jobs {
     fn turn<'a>(&'a self, id: &'a JobId) -> impl Ord + 'a {
         self.jobs.get(id).map(|job| {
             let ticket = &job.ticket;
-            let share = self.slots_of.get(&ticket.namespace).copied().unwrap_or(0);
-            (Reverse(ticket.priority), share, ticket.submitted, id)
+            let weight = self.shares.weights.get(&ticket.namespace).copied().unwrap_or(1).max(1);
+            let share = ((self.taken(&ticket.namespace) as u64) << 32) / u64::from(weight);
+            (share, Reverse(ticket.priority), ticket.submitted, id)
         })
+    }
+
+    fn taken(&self, namespace: &str) -> usize {
+        self.slots_of.get(namespace).copied().unwrap_or(0)
+    }
+
+    /// The limit of a namespace that has reached it.
+    fn full(&self, namespace: &str) -> Option<usize> {
+        self.shares.limits.get(namespace).copied().filter(|limit| self.taken(namespace) >= *limit)
     }
 
     /// Whether stages of the job may run.
@@ -170,10 +252,17 @@ impl Jobs {
     }
 
     /// Why a queued job waits; `None` if it is not queued.
-    pub fn waiting(&self, id: &JobId) -> Option<Waiting> {
+    pub fn waiting(&self, id: &JobId, slots: usize) -> Option<Waiting> {
         self.queued.get(id)?;
-        let ahead = self.queued.iter().filter(|other| self.turn(other) < self.turn(id)).count();
-        Some(Waiting::Turn { ahead, running: self.slots })
+        let namespace = &self.jobs.get(id)?.ticket.namespace;
+        if let Some(limit) = self.full(namespace).filter(|_| self.slots < slots) {
+            return Some(Waiting::Limit { namespace: namespace.clone(), limit });
+        }
+        let mut ahead = self.queue();
+        ahead.truncate(ahead.iter().position(|other| other == id)?);
+        // Whose namespace is full does not start before it, whatever its turn.
+        ahead.retain(|other| self.jobs.get(other).is_some_and(|job| self.full(&job.ticket.namespace).is_none()));
+        Some(Waiting::Turn { ahead, running: self.running() })
     }
 
     /// Queued jobs in the order in which they would start now.
@@ -210,10 +299,29 @@ mod tests {
     }
 
     #[test]
-    fn priority_then_share_then_age() {
+    fn share_then_priority_then_age() {
         let mut queue = jobs(&[("a", "x", 0, 1), ("b", "x", 0, 2), ("c", "y", 0, 3), ("d", "x", 5, 4)]);
         // d by priority; then y has nothing running; then a is older than b.
         assert_eq!(starts(&mut queue, 9), ["d", "c", "a", "b"]);
+        // A high priority jumps the queue of its own namespace only.
+        let mut queue = jobs(&[("a", "x", 9, 1), ("b", "x", 9, 2), ("c", "y", 0, 3)]);
+        assert_eq!(starts(&mut queue, 2), ["a", "c"]);
+    }
+
+    #[test]
+    fn weights_share_the_slots_and_limits_cap_them() {
+        let list: Vec<(String, &str)> = (0..12).map(|i| (format!("{}{i:02}", ["x", "y"][i % 2]), ["x", "y"][i % 2])).collect();
+        let list: Vec<(&str, &str, i32, u64)> = list.iter().map(|(id, namespace)| (id.as_str(), *namespace, 0, 0)).collect();
+        let mut queue = jobs(&list);
+        queue.shares.weights.insert("y".to_owned(), 2);
+        let of_y = |ids: Vec<String>| ids.iter().filter(|id| id.starts_with('y')).count();
+        assert_eq!(of_y(starts(&mut queue, 6)), 4);
+        let mut queue = jobs(&list);
+        queue.shares.limits.insert("x".to_owned(), 1);
+        assert_eq!(starts(&mut queue, 3), ["x00", "y01", "y03"]);
+        assert_eq!(queue.waiting(&"x02".into(), 4), Some(Waiting::Limit { namespace: "x".to_owned(), limit: 1 }));
+        let text = queue.waiting(&"y05".into(), 3).map(|waiting| waiting.to_string());
+        assert_eq!(text.as_deref(), Some("waits for its turn: all slots are taken, by x00, y01, y03"));
     }
 
     #[test]
@@ -245,8 +353,9 @@ mod tests {
     fn a_queued_job_says_why() {
         let mut queue = jobs(&[("a", "x", 0, 1), ("b", "x", 0, 2), ("c", "x", 9, 3)]);
         assert_eq!(starts(&mut queue, 1), ["c"]);
-        assert_eq!(queue.waiting(&"b".into()), Some(Waiting::Turn { ahead: 1, running: 1 }));
-        assert_eq!(queue.waiting(&"c".into()), None);
+        let (ahead, running) = (vec!["a".into()], vec!["c".into()]);
+        assert_eq!(queue.waiting(&"b".into(), 1), Some(Waiting::Turn { ahead, running }));
+        assert_eq!(queue.waiting(&"c".into(), 1), None);
         assert_eq!(queue.queue(), vec!["a".into(), "b".into()]);
     }
 }

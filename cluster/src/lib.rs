@@ -19,9 +19,12 @@ pub mod id;
 pub mod job;
 pub mod lease;
 pub mod membership;
+pub mod note;
+mod pace;
 pub mod placement;
 mod run;
 pub mod stage;
+mod suspect;
 
 pub use command::Command;
 pub use coverage::{Block, Coverage};
@@ -32,4 +35,5 @@ pub use id::{Generation, JobId, Millis, Stage, Step, Term, Token, WorkerId};
 pub use job::Waiting;
 pub use lease::LeaseStatus;
 pub use membership::WorkerStatus;
+pub use note::{Note, What};
 pub use stage::{PlanError, StagePlan, StageProgress};

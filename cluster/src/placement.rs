@@ -1,14 +1,15 @@
-//! Where shards are computed: contiguous runs of load units, balanced by shards per thread, moved as
+//! Where shards are computed: contiguous runs of load units, balanced by shards per weight, moved as
 //! little as possible. Pure functions over units; a unit is what lies between two cuts.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::id::WorkerId;
 use crate::stage::push_joined;
 
-/// Who may be given shards, with compute threads (at least 1).
-pub(crate) type Seats = BTreeMap<WorkerId, u32>;
+/// Who may be given shards, with weights: compute threads times the measured pace (at least 1).
+pub(crate) type Seats = BTreeMap<WorkerId, u64>;
 
 /// Ranges of shards by worker: ascending, disjoint, adjacent ones joined.
 pub(crate) type Layout = BTreeMap<WorkerId, Vec<Range<u32>>>;
@@ -18,23 +19,19 @@ pub(crate) type Layout = BTreeMap<WorkerId, Vec<Range<u32>>>;
 /// least one seat.
 ///
 /// Units stay at home while that is balanced; units without a home fill up those who have less than
-/// their share, in contiguous runs; then single units move from the fullest to the emptiest while that
-/// leaves the giver no worse off than the taker. What is balanced already does not move.
+/// their share, in contiguous runs; then single units move from the fullest to the emptiest while the
+/// taker ends less full than the giver was. What is balanced already does not move.
 pub(crate) fn place(cuts: &[u32], home: &[Option<WorkerId>], seats: &Seats) -> Vec<WorkerId> {
-    let mut plan = Plan::new(cuts, seats);
-    let mut homeless = Vec::new();
-    for (unit, worker) in home.iter().enumerate() {
-        match worker.filter(|worker| seats.contains_key(worker)) {
-            Some(worker) => plan.give(unit, worker),
-            None => homeless.push(unit),
-        }
-    }
-    let kept = homeless.len() < home.len();
-    plan.settle(&homeless);
+    let (mut plan, kept) = Plan::filled(cuts, home, seats);
     if kept {
         plan.balance();
     }
     plan.owners(home.len())
+}
+
+/// As [`place`], but what has a home stays there, balanced or not.
+pub(crate) fn fill(cuts: &[u32], home: &[Option<WorkerId>], seats: &Seats) -> Vec<WorkerId> {
+    Plan::filled(cuts, home, seats).0.owners(home.len())
 }
 
 /// Spreads items over seats in contiguous runs, proportionally to `share`: item `i` goes to the seat
@@ -71,7 +68,7 @@ pub(crate) fn ranges(cuts: &[u32], owners: impl IntoIterator<Item = Option<Worke
 }
 
 struct Load {
-    threads: u32,
+    weight: u64,
     shards: u64,
     units: Vec<usize>,
 }
@@ -79,14 +76,30 @@ struct Load {
 struct Plan<'a> {
     cuts: &'a [u32],
     loads: BTreeMap<WorkerId, Load>,
-    threads: u128,
+    weights: u128,
 }
 
 impl<'a> Plan<'a> {
     fn new(cuts: &'a [u32], seats: &Seats) -> Self {
-        let load = |(worker, threads): (&WorkerId, &u32)| (*worker, Load { threads: *threads, shards: 0, units: Vec::new() });
-        let threads = seats.values().map(|threads| u128::from(*threads)).sum();
-        Self { cuts, loads: seats.iter().map(load).collect(), threads }
+        let load = |(worker, weight): (&WorkerId, &u64)| (*worker, Load { weight: *weight, shards: 0, units: Vec::new() });
+        let weights = seats.values().map(|weight| u128::from(*weight)).sum();
+        Self { cuts, loads: seats.iter().map(load).collect(), weights }
+    }
+
+    /// Everybody has what is at home with it, and the homeless units are settled. Also says whether
+    /// anything was at home.
+    fn filled(cuts: &'a [u32], home: &[Option<WorkerId>], seats: &Seats) -> (Self, bool) {
+        let mut plan = Plan::new(cuts, seats);
+        let mut homeless = Vec::new();
+        for (unit, worker) in home.iter().enumerate() {
+            match worker.filter(|worker| seats.contains_key(worker)) {
+                Some(worker) => plan.give(unit, worker),
+                None => homeless.push(unit),
+            }
+        }
+        let kept = homeless.len() < home.len();
+        plan.settle(&homeless);
+        (plan, kept)
     }
 
     fn size(&self, unit: usize) -> u32 {
@@ -108,8 +121,8 @@ impl<'a> Plan<'a> {
             .loads
             .iter()
             .map(|(worker, load)| {
-                let due = shards * u128::from(load.threads);
-                (*worker, due.saturating_sub(u128::from(load.shards) * self.threads))
+                let due = shards * u128::from(load.weight);
+                (*worker, due.saturating_sub(u128::from(load.shards) * self.weights))
             })
             .filter(|(_, lack)| *lack > 0)
             .collect();
@@ -120,15 +133,17 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Shards per thread, to order workers by; exact comparisons are made where it matters.
+    /// Shards per weight, to order workers by; exact comparisons are made where it matters.
     fn fullness(&self, worker: WorkerId) -> (u128, WorkerId) {
         let load = &self.loads[&worker];
-        ((u128::from(load.shards) << 32) / u128::from(load.threads), worker)
+        ((u128::from(load.shards) << 48) / u128::from(load.weight), worker)
     }
 
-    /// Moves last units from the fullest to the emptiest. Every move lowers the sum over workers of
-    /// shards² / threads, so this ends; every turn moves a unit or drops a giver for good.
+    /// Moves last units from the fullest to the emptiest, those first that lie apart from the giver's others:
+    /// what was scattered by a loss comes together again at the next joiner. Every move lowers the larger fullness of the
+    /// two, and nobody else's rises, so this ends; every turn moves a unit or drops a giver for good.
     fn balance(&mut self) {
+        self.loads.values_mut().for_each(|load| shortest_runs_last(&mut load.units));
         let order: Vec<_> = self.loads.keys().map(|worker| self.fullness(*worker)).collect();
         let mut givers: BTreeSet<_> = order.iter().copied().collect();
         let mut takers: BTreeSet<_> = order.into_iter().collect();
@@ -154,14 +169,14 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The giver's last unit, if the giver without it is still at least as full as the taker with it.
+    /// The giver's last unit, if the taker with it is less full than the giver was.
     fn improving(&self, giver: WorkerId, taker: WorkerId) -> Option<usize> {
         let (from, to) = (&self.loads[&giver], &self.loads[&taker]);
         let unit = *from.units.last().filter(|_| giver != taker)?;
         let size = u64::from(self.size(unit));
-        let left = u128::from(from.shards - size) * u128::from(to.threads);
-        let right = u128::from(to.shards + size) * u128::from(from.threads);
-        (left >= right).then_some(unit)
+        let before = u128::from(from.shards) * u128::from(to.weight);
+        let after = u128::from(to.shards + size) * u128::from(from.weight);
+        (after < before).then_some(unit)
     }
 
     fn owners(&self, units: usize) -> Vec<WorkerId> {
@@ -174,6 +189,20 @@ impl<'a> Plan<'a> {
         }
         owners
     }
+}
+
+/// Orders units by the length of the runs of neighbours that they form, the longest first.
+fn shortest_runs_last(units: &mut [usize]) {
+    units.sort_unstable();
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for unit in units.iter().copied() {
+        match runs.last_mut() {
+            Some(run) if run.end == unit => run.end += 1,
+            _ => runs.push(unit..unit + 1),
+        }
+    }
+    runs.sort_by_key(|run| (Reverse(run.len()), run.start));
+    units.iter_mut().zip(runs.into_iter().flatten()).for_each(|(place, unit)| *place = unit);
 }
 
 /// Who held which shards of a view, by key, so that the next stage over it finds their caches.
@@ -232,8 +261,8 @@ mod tests {
 
     use super::*;
 
-    fn seats(threads: &[u32]) -> Seats {
-        threads.iter().enumerate().map(|(i, t)| (WorkerId(i as u64 + 1), *t)).collect()
+    fn seats(weights: &[u32]) -> Seats {
+        weights.iter().enumerate().map(|(i, w)| (WorkerId(i as u64 + 1), u64::from(*w))).collect()
     }
 
     fn uniform(units: u32, size: u32) -> Vec<u32> {
@@ -293,6 +322,38 @@ mod tests {
         check(100, &[1; 11]);
         check(1000, &[4; 7]);
         check(3, &[1; 5]);
+    }
+
+    #[test]
+    fn a_slow_worker_keeps_what_its_weight_allows() {
+        let cuts = uniform(40, 1);
+        let before = place(&cuts, &[None; 40], &seats(&[1024; 4]));
+        let share = |owners: &[WorkerId]| owners.iter().filter(|owner| **owner == WorkerId(4)).count();
+        assert_eq!(share(&before), 10);
+        let after = place(&cuts, &homes(&before), &seats(&[1024, 1024, 1024, 102]));
+        assert_eq!(share(&after), 1);
+        let none = place(&cuts, &homes(&after), &seats(&[1024, 1024, 1024, 16]));
+        assert_eq!(share(&none), 0);
+        let kept = before.iter().zip(&after).filter(|(a, b)| **a != WorkerId(4) && a != b).count();
+        assert_eq!(kept, 0, "nothing moves among the others");
+        assert_eq!(share(&fill(&cuts, &homes(&before), &seats(&[1024, 1024, 1024, 16]))), 10);
+    }
+
+    #[test]
+    fn units_that_lie_apart_are_given_first() {
+        let mut units = vec![9, 0, 1, 2, 5, 7, 8];
+        shortest_runs_last(&mut units);
+        assert_eq!(units, [0, 1, 2, 7, 8, 9, 5]);
+        // Worker 2 is lost and comes back as 4: it gets its run again.
+        let cuts = uniform(40, 1);
+        let before = place(&cuts, &[None; 40], &seats(&[1, 1, 1, 1]));
+        let mut left = seats(&[1, 1, 1, 1, 1]);
+        left.remove(&WorkerId(2));
+        let joiner = left.remove(&WorkerId(5)).unwrap_or(1);
+        let scattered = place(&cuts, &homes(&before), &left);
+        left.insert(WorkerId(5), joiner);
+        let after = place(&cuts, &homes(&scattered), &left);
+        assert_eq!(show(&cuts, &after), "1: [0..10]; 3: [20..30]; 4: [30..40]; 5: [10..20]");
     }
 
     #[test]

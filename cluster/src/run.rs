@@ -3,35 +3,50 @@
 //! ```text
 //! (opened) ─ StepReady ─▶ step k: orders out ─ every shard in ─▶ complete ─ StepReady ─▶ step k+1 …
 //!                           │ worker lost, shard failed: the rest is ordered again at once
-//!                           └ worker joined: takes part from the next step, when it is prepared
+//!                           │ worker late: what it owes is ordered a second time
+//!                           └ worker joined: reads what it will take over; has it from the step after
 //! ```
 //!
-//! Leases stay as they are from step to step unless who takes part has changed.
+//! Leases stay as they are from step to step unless who takes part, or how fast, has changed.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+mod joining;
+mod spreading;
+mod straggling;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::command::Command;
-use crate::id::{Stage, Step, Token, WorkerId};
-use crate::lease::{StepRun, Tokens};
+use crate::engine::Options;
+use crate::id::{Millis, Stage, Step, Token, WorkerId};
+use crate::lease::{Lost, StepRun, Tokens};
 use crate::membership::Workers;
-use crate::placement::{Layout, Seats, place, ranges, split};
-use crate::stage::{StageProgress, count, only, push_joined};
+use crate::note::{Note, Shards, What};
+use crate::pace::Window;
+use crate::placement::{Layout, Seats, fill, place, ranges};
+use crate::stage::{StageProgress, only};
 
 /// What a stage needs from the engine to act.
 pub(crate) struct Context<'a> {
     pub workers: &'a Workers,
     pub tokens: &'a mut Tokens,
+    pub options: &'a Options,
+    /// Stages with a step under way: a worker computes for all of them, one after the other.
+    pub rivals: u32,
+    pub now: Millis,
     pub out: &'a mut Vec<Command>,
 }
 
 #[derive(Debug, Clone)]
 struct Member {
-    /// Token of the `OpenStage` that it was sent.
+    /// Token of the last `OpenStage` that it was sent.
     opened: Token,
     /// Whether it may be counted on at the next step.
     ready: bool,
+    /// Whether it has answered.
+    answered: bool,
+    /// When it is asked again, since it could not get ready.
+    again: Option<Millis>,
 }
 
 #[derive(Debug, Clone)]
@@ -43,11 +58,23 @@ pub(crate) struct StageRun {
     members: BTreeMap<WorkerId, Member>,
     /// Who has each unit; may name workers that are gone.
     home: Vec<Option<WorkerId>>,
+    /// Units that members which are not ready yet, or ready since this step began, will take over.
+    promised: BTreeMap<usize, WorkerId>,
     /// Ranges by worker as of the last placement, and the token that they were first ordered under.
     layout: Layout,
     token: Token,
+    /// The last token of the stage: they rise, whoever they are for.
+    latest: Token,
     /// Whether the layout is out of date.
     stale: bool,
+    /// Who has units in this step that it has not read yet.
+    cold: BTreeSet<WorkerId>,
+    /// Whose shards were ordered a second time in this step, and who helps with which unit.
+    late: BTreeSet<WorkerId>,
+    helped: BTreeMap<usize, WorkerId>,
+    /// How fast everybody is, and what a step took most of them the last time.
+    window: Window,
+    usual: Option<Millis>,
     pub step: Option<StepRun>,
 }
 
@@ -61,15 +88,27 @@ impl StageRun {
             max_workers,
             members: BTreeMap::new(),
             home,
+            promised: BTreeMap::new(),
             layout: BTreeMap::new(),
             token: Token::default(),
+            latest: Token::default(),
             stale: true,
+            cold: BTreeSet::new(),
+            late: BTreeSet::new(),
+            helped: BTreeMap::new(),
+            window: Window::default(),
+            usual: None,
             step: None,
         }
     }
 
     pub fn shards(&self) -> u32 {
         self.cuts.last().copied().unwrap_or(0)
+    }
+
+    /// Whether a step has begun and is not complete.
+    pub fn is_under_way(&self) -> bool {
+        self.step.as_ref().is_some_and(|step| !step.is_complete())
     }
 
     pub fn members(&self) -> impl Iterator<Item = WorkerId> {
@@ -97,37 +136,13 @@ impl StageRun {
             waiting: step.map_or(0, StepRun::waiting),
             busy: step.map_or(0, StepRun::busy),
             workers: self.members.len(),
+            preparing: self.members.values().filter(|member| !member.answered).count(),
         }
     }
 
     /// Whether only some of the workers may take part.
     pub fn is_limited(&self) -> bool {
         self.max_workers.is_some()
-    }
-
-    /// Lets workers take part as far as there is room: first those that have most shards of the view,
-    /// then those that owe least elsewhere.
-    pub fn recruit(&mut self, from: &[WorkerId], owed: impl Fn(WorkerId) -> u32, cx: &mut Context) {
-        let fits = |id: &WorkerId| !self.members.contains_key(id) && cx.workers.takes_leases(*id).is_some();
-        let mut recruits: Vec<WorkerId> = from.iter().copied().filter(fits).collect();
-        if let Some(max) = self.max_workers {
-            let staying = self.members.keys().filter(|worker| cx.workers.takes_leases(**worker).is_some()).count();
-            let held = self.held();
-            let held = |worker: &WorkerId| held.get(worker).copied().unwrap_or(0);
-            recruits.sort_by_cached_key(|worker| (Reverse(held(worker)), owed(*worker), *worker));
-            recruits.truncate((max as usize).saturating_sub(staying));
-        }
-        if recruits.is_empty() {
-            return;
-        }
-        let token = cx.tokens.mint();
-        for worker in recruits {
-            // Who is there from the start need not be waited for: orders follow on the same stream.
-            self.members.insert(worker, Member { opened: token, ready: self.step.is_none() });
-            cx.out.push(Command::OpenStage { worker, stage: self.stage.clone(), token });
-        }
-        self.stale = true;
-        self.lease_waiting(cx);
     }
 
     /// Shards at home with each worker.
@@ -141,29 +156,45 @@ impl StageRun {
         held
     }
 
-    /// A worker answers its `OpenStage`.
-    pub fn prepared(&mut self, worker: WorkerId, token: Token, cx: &mut Context) {
-        let Some(member) = self.members.get_mut(&worker).filter(|member| member.opened == token) else { return };
-        if !member.ready {
-            member.ready = true;
-            self.stale = true;
-            self.lease_waiting(cx);
-        }
-    }
-
     /// A worker takes no new leases; what it owes it still delivers.
-    pub fn drained(&mut self, worker: WorkerId) {
-        self.stale |= self.members.contains_key(&worker);
+    pub fn drained(&mut self, worker: WorkerId, cx: &mut Context) {
+        if self.members.contains_key(&worker) {
+            self.stale = true;
+            self.promised.retain(|_, owner| *owner != worker);
+            let owed = self.owed(worker);
+            let text = format!("worker {worker} leaves: it delivers the {owed} shards that it owes and gets no more");
+            self.note(What::Leaving, Some(worker), Vec::new(), text, cx);
+        }
     }
 
-    /// A worker is gone: what it still owed is ordered from the others at once.
-    pub fn lose(&mut self, worker: WorkerId, cx: &mut Context) {
-        if self.members.remove(&worker).is_none() {
-            return;
-        }
+    /// A worker is gone; `None` if it had no part in the stage.
+    pub fn remove(&mut self, worker: WorkerId) -> Option<Lost> {
+        self.members.remove(&worker)?;
         self.stale = true;
-        let missing = self.step.as_mut().map(|step| step.revoke(worker)).unwrap_or_default();
-        self.spread(missing, cx);
+        self.promised.retain(|_, owner| *owner != worker);
+        Some(self.step.as_mut().map(|step| step.revoke(worker)).unwrap_or_default())
+    }
+
+    /// Says for people how a worker was lost.
+    pub fn note_loss(&self, worker: WorkerId, owed: &[Range<u32>], reason: &str, cx: &mut Context) {
+        let between = self.between();
+        let text = match owed {
+            [] => format!("worker {worker} lost {between} while it owed nothing: {reason}"),
+            owed => format!("worker {worker} lost {between} while it owed {}: {reason}", Shards(owed)),
+        };
+        self.note(What::Lost, Some(worker), owed.to_vec(), text, cx);
+    }
+
+    fn between(&self) -> String {
+        match &self.step {
+            Some(run) => format!("between steps {} and {}", run.step, run.step.next()),
+            None => "before the first step".to_owned(),
+        }
+    }
+
+    fn note(&self, what: What, worker: Option<WorkerId>, shards: Vec<Range<u32>>, text: String, cx: &mut Context) {
+        let step = self.step.as_ref().map(|step| step.step);
+        cx.out.push(Command::Note(Note { stage: self.stage.clone(), step, worker, shards, what, text }));
     }
 
     /// Begins a step, unless one is under way or it does not come after the last.
@@ -171,12 +202,18 @@ impl StageRun {
         if self.step.as_ref().is_some_and(|last| !last.is_complete() || last.step >= step) {
             return;
         }
-        let mut run = StepRun::new(step, self.shards());
+        (self.cold, self.late, self.helped) = Default::default();
+        let mut run = StepRun::new(step, self.shards(), cx.now);
         if run.is_complete() {
             cx.out.push(Command::CompleteStep { stage: self.stage.clone(), step });
         } else if self.refresh(cx) {
             for (worker, ranges) in &self.layout {
-                run.grant(*worker, self.token, ranges.clone());
+                if cx.workers.reserved().contains_key(worker) {
+                    // It has a suspect in hand: its share waits, so that this is not lost with it.
+                    run.set_aside(ranges.clone());
+                    continue;
+                }
+                run.grant(*worker, self.token, ranges.clone(), cx.now);
                 let (stage, ranges) = (self.stage.clone(), ranges.clone());
                 cx.out.push(Command::Compute { worker: *worker, stage, step, token: self.token, ranges });
             }
@@ -186,31 +223,28 @@ impl StageRun {
         self.step = Some(run);
     }
 
-    /// Orders a failed shard from somebody else, if somebody else is there.
-    pub fn retry(&mut self, shard: u32, cx: &mut Context) {
-        let Some(step) = self.step.as_ref() else { return };
-        let seats = self.seats(cx.workers);
-        let best = seats.iter().min_by_key(|(worker, threads)| {
-            let owed = u64::from(step.owed(**worker)) << 16;
-            (step.failed_on(shard, **worker), owed / u64::from(**threads), **worker)
-        });
-        match best.map(|(worker, _)| *worker) {
-            Some(worker) => {
-                let token = cx.tokens.mint();
-                self.order(worker, token, only(shard..shard + 1), cx);
-            }
-            None => self.set_aside(only(shard..shard + 1)),
-        }
+    /// Who has a share of the stage. Workers that have not got ready yet are better than none.
+    fn seats(&self, workers: &Workers) -> Seats {
+        self.seats_by(|worker| workers.weight(worker))
     }
 
-    /// Who may be given shards now. Workers that have not got ready yet are better than none.
-    fn seats(&self, workers: &Workers) -> Seats {
+    /// Who may be given shards now.
+    fn free_seats(&self, workers: &Workers) -> Seats {
+        self.seats_by(|worker| workers.free_weight(worker))
+    }
+
+    fn seats_by(&self, weight: impl Fn(WorkerId) -> Option<u64>) -> Seats {
         let seats = |ready: bool| -> Seats {
             let members = self.members.iter().filter(|(_, member)| member.ready || !ready);
-            members.filter_map(|(id, _)| workers.takes_leases(*id).map(|threads| (*id, threads))).collect()
+            members.filter_map(|(id, _)| weight(*id).map(|weight| (*id, weight))).collect()
         };
         let ready = seats(true);
         if ready.is_empty() { seats(false) } else { ready }
+    }
+
+    /// The shares have to be dealt anew before the next step: a worker has another weight.
+    pub fn reweigh(&mut self, worker: WorkerId) {
+        self.stale |= self.members.contains_key(&worker);
     }
 
     /// Brings the layout up to date. False if nobody is there.
@@ -220,82 +254,64 @@ impl StageRun {
             if seats.is_empty() {
                 return false;
             }
-            let owners = place(&self.cuts, &self.home, &seats);
-            self.home = owners.into_iter().map(Some).collect();
-            self.layout = ranges(&self.cuts, self.home.iter().copied());
-            self.token = cx.tokens.mint();
+            let owners = self.owners(&seats, cx.workers);
+            self.settle(owners, cx);
+            self.promised.retain(|_, worker| !seats.contains_key(worker));
             self.stale = false;
+            self.token = self.mint(cx);
+        }
+        if self.token < self.latest {
+            self.token = self.mint(cx);
         }
         true
     }
 
-    fn set_aside(&mut self, ranges: Vec<Range<u32>>) {
-        if let Some(step) = self.step.as_mut() {
-            step.set_aside(ranges);
+    /// Who is to have each unit. What is promised to somebody who is not ready yet stays where it is.
+    fn owners(&self, seats: &Seats, workers: &Workers) -> Vec<WorkerId> {
+        if self.promised.is_empty() {
+            return place(&self.cuts, &self.home, seats);
         }
+        let target = self.target(&[], workers);
+        let stays = |(unit, owner): (usize, WorkerId)| match seats.contains_key(&owner) {
+            true => Some(owner),
+            false => self.home[unit].filter(|home| seats.contains_key(home)),
+        };
+        let home: Vec<_> = target.into_iter().enumerate().map(stays).collect();
+        fill(&self.cuts, &home, seats)
     }
 
-    fn lease_waiting(&mut self, cx: &mut Context) {
-        let waiting = self.step.as_mut().map(StepRun::take_waiting).unwrap_or_default();
-        self.spread(waiting, cx);
-    }
-
-    /// Orders shards of the current step from those who are there, by threads; with nobody there they wait.
-    pub fn spread(&mut self, missing: Vec<Range<u32>>, cx: &mut Context) {
-        if missing.is_empty() {
-            return;
-        }
-        let seats: Vec<(WorkerId, u32)> = self.seats(cx.workers).into_iter().collect();
-        if seats.is_empty() {
-            return self.set_aside(missing);
-        }
-        let pieces = self.pieces(missing);
-        let sizes: Vec<u32> = pieces.iter().map(|(_, ranges)| count(ranges)).collect();
-        let shares: Vec<u128> = seats.iter().map(|(_, threads)| u128::from(*threads)).collect();
-        let mut orders: Layout = BTreeMap::new();
-        for ((_, ranges), seat) in pieces.into_iter().zip(split(&sizes, &shares)) {
-            let order = orders.entry(seats[seat].0).or_default();
-            ranges.into_iter().for_each(|range| push_joined(order, range));
-        }
-        let token = cx.tokens.mint();
-        for (worker, ranges) in orders {
-            self.order(worker, token, ranges, cx);
-        }
-    }
-
-    /// Cuts ranges at unit boundaries and groups them by unit: a unit is loaded by one worker.
-    fn pieces(&self, missing: Vec<Range<u32>>) -> Vec<(usize, Vec<Range<u32>>)> {
-        let mut pieces: Vec<(usize, Vec<Range<u32>>)> = Vec::new();
-        for Range { mut start, end } in missing {
-            let mut unit = self.unit(start);
-            while start < end {
-                let stop = end.min(self.cuts[unit + 1]);
-                match pieces.last_mut() {
-                    Some((last, ranges)) if *last == unit => ranges.push(start..stop),
-                    _ => pieces.push((unit, only(start..stop))),
+    /// Takes in a placement and says what moved.
+    fn settle(&mut self, owners: Vec<WorkerId>, cx: &mut Context) {
+        let mut moved = BTreeMap::<WorkerId, Vec<Range<u32>>>::new();
+        for (unit, owner) in owners.iter().enumerate() {
+            if self.home[unit] != Some(*owner) {
+                if self.promised.get(&unit) != Some(owner) {
+                    self.cold.insert(*owner);
                 }
-                start = stop;
-                unit += 1;
+                let range = self.cuts[unit]..self.cuts[unit + 1];
+                crate::stage::push_joined(moved.entry(*owner).or_default(), range);
             }
         }
-        pieces
+        let first = self.layout.is_empty();
+        self.home = owners.into_iter().map(Some).collect();
+        self.layout = ranges(&self.cuts, self.home.iter().copied());
+        self.window = Window::default();
+        if !first && !moved.is_empty() {
+            let taken = moved.iter().take(8).map(|(worker, shards)| format!("worker {worker} takes {}", Shards(shards)));
+            let rest = if moved.len() > 8 { format!("; so do {} others", moved.len() - 8) } else { String::new() };
+            let text = format!("shards move {}: {}{rest}", self.between(), taken.collect::<Vec<_>>().join("; "));
+            let mut shards: Vec<_> = moved.into_values().flatten().collect();
+            shards.sort_by_key(|range| range.start);
+            self.note(What::Moved, None, shards, text, cx);
+        }
+    }
+
+    fn mint(&mut self, cx: &mut Context) -> Token {
+        self.latest = cx.tokens.mint();
+        self.latest
     }
 
     fn unit(&self, shard: u32) -> usize {
         self.cuts.partition_point(|cut| *cut <= shard) - 1
-    }
-
-    /// Orders shards of the current step on top of what is ordered; their units move to this worker.
-    fn order(&mut self, worker: WorkerId, token: Token, ranges: Vec<Range<u32>>, cx: &mut Context) {
-        for range in &ranges {
-            for unit in self.unit(range.start)..=self.unit(range.end - 1) {
-                self.home[unit] = Some(worker);
-            }
-        }
-        self.stale = true;
-        let Some(run) = self.step.as_mut() else { return };
-        run.grant(worker, token, ranges.clone());
-        let (stage, step) = (self.stage.clone(), run.step);
-        cx.out.push(Command::Compute { worker, stage, step, token, ranges });
     }
 }

@@ -97,6 +97,8 @@ pub struct StageProgress {
     pub busy: usize,
     /// Workers that know the stage.
     pub workers: usize,
+    /// Those of them that have not said yet that they are ready.
+    pub preparing: usize,
 }
 
 /// A list of one range.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use sheaf_cluster::durable::INLINE_LIMIT;
+use sheaf_cluster::durable::{ENDED_FOR, ENDED_LIMIT, INLINE_LIMIT};
 use sheaf_cluster::{Durable, Entry, FailKind, JobId, JobState, Millis, Outcome, Pointer, Reply, Term};
 
 fn job() -> impl Strategy<Value = JobId> {
@@ -51,6 +51,9 @@ fn entry() -> impl Strategy<Value = Entry> {
         }),
         1 => (job(), now()).prop_map(|(job, now)| Entry::CancelRequested { job, now }),
         2 => (job(), outcome(), now()).prop_map(|(job, outcome, now)| Entry::JobEnded { job, outcome, now }),
+        2 => (0_u8..3, 0_u8..2, now(), now()).prop_map(|(token, key, expires, now)| Entry::TokenUsed {
+            token: format!("token{token}"), key: format!("key{key}"), expires, now
+        }),
     ]
 }
 
@@ -59,6 +62,9 @@ fn promises_hold(before: &Durable, after: &Durable) {
     assert!(after.clock >= before.clock && after.term >= before.term);
     for (key, job) in &before.keys {
         assert_eq!(after.keys.get(key), Some(job));
+    }
+    for (token, used) in before.tokens.iter().filter(|(_, used)| used.expires > after.clock) {
+        assert_eq!(after.tokens.get(token), Some(used), "token {token} may be used again");
     }
     for (id, old) in &before.jobs {
         let new = &after.jobs[id];
@@ -71,7 +77,8 @@ fn promises_hold(before: &Durable, after: &Durable) {
             assert!(phase.finished.is_none() || new.phases[number] == *phase);
         }
         if let (Some(old), Some(new)) = (&old.checkpoint, &new.checkpoint) {
-            assert!((new.stage, new.step) >= (old.stage, old.step), "job {id} fell back");
+            // An earlier step of the same stage may come from a leader that found the newest checkpoint damaged.
+            assert!(new.stage >= old.stage, "job {id} fell back");
         }
     }
 }
@@ -194,7 +201,7 @@ fn a_job_lives_once() {
         (finished(0), Reply::Ok),
         (entered(0, "prepare"), rejected("job a: phase 0 (prepare) has already finished")),
         (saved(4, inline()), Reply::Ok),
-        (saved(3, inline()), rejected("job a: checkpoint of stage 0 step 3 is older than stage 0 step 4")),
+        (saved(3, inline()), Reply::Ok),
         (
             saved(5, Pointer::Inline(vec![0; INLINE_LIMIT + 1])),
             rejected("job a: checkpoint of 65537 bytes is too wide for the log: store it as an object"),
@@ -210,4 +217,62 @@ fn a_job_lives_once() {
     ]);
     let record = &state.jobs[&job()];
     assert_eq!((state.term, record.cancel_requested, record.checkpoint.is_none()), (Term(2), true, true));
+    assert_eq!(record.restarts, 1);
+}
+
+fn end(job: &str, now: u64) -> Entry {
+    Entry::JobEnded { job: job.into(), outcome: Outcome::Cancelled, now: Millis(now) }
+}
+
+#[test]
+fn ended_jobs_are_forgotten_after_a_month_with_their_keys() {
+    let mut state = check(&[
+        (submit("a", Some("k"), "s", 0), fresh("a")),
+        (submit("b", Some("l"), "s", 0), fresh("b")),
+        (submit("c", None, "s", 0), fresh("c")),
+        (end("a", 5), Reply::Ok),
+        (end("b", 6), Reply::Ok),
+        (submit("d", None, "s", 5 + ENDED_FOR.0), fresh("d")),
+    ]);
+    assert_eq!(state.jobs.len(), 4);
+    state.apply(submit("e", Some("k"), "s", 6 + ENDED_FOR.0));
+    // The queued one stays; the key of `a` is free again.
+    assert_eq!(state.jobs.keys().map(|job| job.0.as_str()).collect::<Vec<_>>(), ["b", "c", "d", "e"]);
+    assert_eq!(state.keys.keys().collect::<Vec<_>>(), ["k", "l"]);
+}
+
+#[test]
+fn the_earliest_ended_are_forgotten_beyond_the_limit() {
+    let mut state = Durable::default();
+    for number in 0..ENDED_LIMIT as u64 + 2 {
+        let job = format!("job{number:06}");
+        state.apply(submit(&job, Some(&format!("key{number:06}")), "s", number));
+        state.apply(end(&job, number));
+    }
+    assert_eq!((state.jobs.len(), state.keys.len(), state.ended.len()), (ENDED_LIMIT, ENDED_LIMIT, ENDED_LIMIT));
+    assert_eq!(state.jobs.keys().next().map(|job| job.0.as_str()), Some("job000002"));
+}
+
+#[test]
+fn a_token_works_once() {
+    let used = |token: &str, key: &str, expires, now| Entry::TokenUsed {
+        token: token.to_owned(),
+        key: key.to_owned(),
+        expires: Millis(expires),
+        now: Millis(now),
+    };
+    let again = || rejected("the join token has been used already: each works once; make a new one");
+    let late = || rejected("the join token has expired by the cluster's clock; make a new one");
+    let state = check(&[
+        (used("a", "k", 10, 1), Reply::Ok),
+        // The node got no answer and asks again.
+        (used("a", "k", 10, 2), Reply::Ok),
+        (used("a", "l", 10, 2), again()),
+        (used("b", "k", 20, 3), Reply::Ok),
+        (used("c", "k", 30, 12), Reply::Ok),
+        // Forgotten by now, and over; also for a leader whose clock is behind.
+        (used("a", "l", 10, 5), late()),
+        (used("b", "l", 20, 5), again()),
+    ]);
+    assert_eq!(state.tokens.keys().collect::<Vec<_>>(), ["b", "c"]);
 }

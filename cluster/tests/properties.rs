@@ -24,6 +24,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (pick(), pick()).prop_map(|(sent, piece)| Op::Overlap(sent, piece)),
         2 => (pick(), pick()).prop_map(|(sent, worker)| Op::Forge(sent, worker)),
         2 => (pick(), pick()).prop_map(|(worker, shard)| Op::FailShard(worker, shard)),
+        1 => pick().prop_map(Op::Return),
         3 => (0_u64..4_000).prop_map(Op::Tick),
         2 => (0_u8..3, -1_i32..2).prop_map(|(namespace, priority)| Op::Queue(namespace, priority)),
         1 => pick().prop_map(Op::Cancel),

@@ -1,6 +1,6 @@
 //! Events in, commands compared: each test is a script of `(event, commands as lines)`.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::single_range_in_vec_init, reason = "tests; lists of ranges are meant")]
 
 use super::*;
 
@@ -8,9 +8,11 @@ use super::*;
 fn line(command: &Command) -> String {
     match command {
         Command::StartJob { job } => format!("start {job}"),
-        Command::FailJob { job, kind, message } => format!("fail {job} {kind:?}: {message}"),
+        Command::FailJob { job, kind, message, .. } => format!("fail {job} {kind:?}: {message}"),
         Command::CancelJob { job } => format!("cancel {job}"),
-        Command::OpenStage { worker, stage, token } => format!("open {worker} {stage} {token}"),
+        Command::OpenStage { worker, stage, token, prepare } if prepare.is_empty() => format!("open {worker} {stage} {token}"),
+        Command::OpenStage { worker, stage, token, prepare } => format!("open {worker} {stage} {token} {prepare:?}"),
+        Command::Note(note) => format!("note {}", note.text),
         Command::Compute { worker, stage, step, token, ranges } => {
             format!("compute {worker} {stage}#{step} {token} {ranges:?}")
         }
@@ -35,7 +37,8 @@ impl Script {
     /// Handles an event at a time and compares the commands.
     #[track_caller]
     fn at(&mut self, now: u64, event: Event, expected: &[&str]) {
-        let commands: Vec<_> = self.0.handle(event, Millis(now)).iter().map(line).collect();
+        let commands = self.0.handle(event, Millis(now));
+        let commands: Vec<_> = commands.iter().filter(|c| !matches!(c, Command::Note(_))).map(line).collect();
         assert_eq!(commands, expected);
     }
 
@@ -201,13 +204,195 @@ fn without_workers_a_stage_waits_and_says_so() {
 fn a_newcomer_takes_part_from_the_step_after_it_is_prepared() {
     let mut script = Script::running(1);
     script.check(ready(0, 0), &["compute 1 a/0#0 1.2 [0..8]"]);
-    script.check(join(2), &["open 2 a/0 1.3"]);
+    script.check(join(2), &["open 2 a/0 1.3 [4..8]"]);
     script.check(block(1, 0, 2, 3, 0), &["accept a/0#0 3.0", "complete a/0#0"]);
     script.check(ready(0, 1), &["compute 1 a/0#1 1.4 [0..8]"]);
     script.check(prepared(2, 2), &[]);
     script.check(prepared(2, 3), &[]);
     script.check(block(1, 1, 4, 3, 0), &["accept a/0#1 3.0", "complete a/0#1"]);
     script.check(ready(0, 2), &["compute 1 a/0#2 1.5 [0..4]", "compute 2 a/0#2 1.5 [4..8]"]);
+}
+
+#[test]
+fn several_newcomers_prepare_a_share_each() {
+    let mut script = Script::running(1);
+    script.check(ready(0, 0), &["compute 1 a/0#0 1.2 [0..8]"]);
+    script.check(join(2), &["open 2 a/0 1.3 [4..8]"]);
+    // Of three shares the third comes from what both would have; worker 2 keeps what is left of its own.
+    script.check(join(3), &["open 3 a/0 1.4 [3..4, 7..8]"]);
+    script.check(prepared(2, 3), &[]);
+    script.check(block(1, 0, 2, 3, 0), &["accept a/0#0 3.0", "complete a/0#0"]);
+    script.check(ready(0, 1), &["compute 1 a/0#1 1.5 [0..4, 7..8]", "compute 2 a/0#1 1.5 [4..7]"]);
+    script.check(prepared(3, 4), &[]);
+    // Its owner is gone: what worker 3 has prepared goes there, in the middle of the step.
+    script.check(lost(1), &["compute 2 a/0#1 1.6 [0..1]", "compute 3 a/0#1 1.6 [1..4, 7..8]"]);
+}
+
+#[test]
+fn a_newcomer_that_cannot_get_ready_is_asked_again() {
+    let mut script = Script::running(1);
+    script.check(ready(0, 0), &["compute 1 a/0#0 1.2 [0..8]"]);
+    script.check(join(2), &["open 2 a/0 1.3 [4..8]"]);
+    script.check(failed(2, 3, 4, true), &[]);
+    script.at(4_900, Event::Heartbeat { worker: WorkerId(1) }, &[]);
+    script.at(5_000, Event::Tick, &["open 2 a/0 1.4 [4..8]"]);
+    script.at(5_001, prepared(2, 3), &[]);
+    script.at(5_001, prepared(2, 4), &[]);
+    script.at(5_002, block(1, 0, 2, 3, 0), &["accept a/0#0 3.0", "complete a/0#0"]);
+    script.at(5_003, ready(0, 1), &["compute 1 a/0#1 1.5 [0..4]", "compute 2 a/0#1 1.5 [4..8]"]);
+}
+
+#[test]
+fn a_late_worker_gets_help_and_the_first_copy_counts() {
+    let mut script = Script::running(3);
+    script.check(ready(0, 0), &["compute 1 a/0#0 1.2 [0..3]", "compute 2 a/0#0 1.2 [3..5]", "compute 3 a/0#0 1.2 [5..8]"]);
+    script.at(100, block(1, 0, 2, 1, 0), &["accept a/0#0 1.0"]);
+    script.at(100, block(1, 0, 2, 0, 2), &["accept a/0#0 0.2"]);
+    script.at(120, block(2, 0, 2, 0, 3), &["accept a/0#0 0.3"]);
+    script.at(120, block(2, 0, 2, 0, 4), &["accept a/0#0 0.4"]);
+    script.at(240, block(3, 0, 2, 0, 5), &["accept a/0#0 0.5"]);
+    script.at(250, Event::Tick, &[]);
+    script.at(251, Event::Tick, &["compute 1 a/0#0 1.3 [6..7]", "compute 2 a/0#0 1.3 [7..8]"]);
+    script.at(300, Event::Tick, &[]);
+    script.at(300, block(1, 0, 3, 0, 6), &["accept a/0#0 0.6"]);
+    script.at(301, block(3, 0, 2, 1, 3), &["refuse 3 1.3: some of its shards are in already"]);
+    script.at(302, block(2, 0, 3, 0, 7), &["accept a/0#0 0.7", "complete a/0#0"]);
+    // The late one keeps a quarter of its share at first.
+    script.at(
+        303,
+        ready(0, 1),
+        &["compute 1 a/0#1 1.4 [0..3, 6..7]", "compute 2 a/0#1 1.4 [3..5, 7..8]", "compute 3 a/0#1 1.4 [5..6]"],
+    );
+}
+
+#[test]
+fn a_poison_shard_is_found_in_three_losses_and_named() {
+    let mut script = Script::running(4);
+    let two = |n: u64| format!("compute {n} a/0#0 1.2 [{}..{}]", 2 * (n - 1), 2 * n);
+    let orders: Vec<String> = (1..=4).map(two).collect();
+    script.check(ready(0, 0), &orders.iter().map(String::as_str).collect::<Vec<_>>());
+    // Shards 2 and 3 go to others, in company; shard 3 ends the next one too.
+    script.check(lost(2), &["compute 1 a/0#0 1.3 [2..3]", "compute 4 a/0#0 1.3 [3..4]"]);
+    script.check(block(1, 0, 2, 1, 0), &["accept a/0#0 1.0"]);
+    script.check(lost(4), &["compute 1 a/0#0 1.4 [6..7]", "compute 3 a/0#0 1.4 [7..8]"]);
+    let waiting = script.0.waiting(&"a".into()).unwrap().to_string();
+    assert!(waiting.starts_with("waits for a free worker: 1 shards of stage a/0 may have ended"), "{waiting}");
+    // Alone, when somebody has nothing else in hand.
+    script.check(block(1, 0, 4, 0, 6), &["accept a/0#0 0.6"]);
+    script.check(block(1, 0, 3, 0, 2), &["accept a/0#0 0.2", "compute 1 a/0#0 1.5 [3..4]"]);
+    let message = "fail a Data: shard 3 of stage a/0 ended 3 workers, the last with nothing else in hand: \
+                   worker 2: stream broke; worker 4: stream broke; worker 1: stream broke";
+    script.check(lost(1), &["close 3 a/0", message]);
+}
+
+#[test]
+fn a_joiner_that_reads_for_another_stage_condemns_nobody() {
+    let mut engine = Engine::new(Options::default(), Term(1));
+    let mut tell = |event: Event| engine.handle(event, Millis(0));
+    let (own, other) = (stage(0), Stage { job: "b".into(), number: 0 });
+    (1..=3).for_each(|worker| drop(tell(join(worker))));
+    for (stage, job, shards) in [(&own, "a", 3), (&other, "b", 6)] {
+        tell(queue(job));
+        tell(Event::StageOpened { stage: stage.clone(), plan: plan(shards) });
+        tell(Event::StepReady { stage: stage.clone(), step: Step(0) });
+    }
+    // After two losses with shard 1 of `a` in hand it is to be computed alone.
+    let has_shard_1 = |commands: &[Command]| {
+        commands.iter().find_map(|command| match command {
+            Command::Compute { worker, stage, ranges, .. } if *stage == own && ranges.iter().any(|r| r.contains(&1)) => {
+                Some(*worker)
+            }
+            _ => None,
+        })
+    };
+    let heir = has_shard_1(&tell(lost(2))).unwrap();
+    // A joiner is ready for `a`, owes nothing, and reads what it would take over of `b`.
+    let opened = tell(join(4)).into_iter().filter_map(|command| match command {
+        Command::OpenStage { stage, token, prepare, .. } => Some((stage, (token, prepare))),
+        _ => None,
+    });
+    let opened: BTreeMap<Stage, (Token, Vec<Range<u32>>)> = opened.collect();
+    assert!(!opened[&other].1.is_empty(), "{opened:?}");
+    tell(Event::Prepared { worker: WorkerId(4), stage: own.clone(), token: opened[&own].0 });
+    let orders = tell(lost(heir.0));
+    let token = orders.iter().find_map(|command| match command {
+        Command::Compute { worker: WorkerId(4), stage, token, .. } if *stage == own => Some(*token),
+        _ => None,
+    });
+    // It has done the other shard: the suspect does not go to it yet, and its end is held against nobody.
+    let block = Block { level: 0, index: 2 };
+    let (stage, step, token) = (own.clone(), Step(0), token.unwrap());
+    let done = Event::BlockArrived { worker: WorkerId(4), stage, step, token, block, digest: 5 };
+    assert_eq!(has_shard_1(&tell(done)), None);
+    let commands = tell(lost(4));
+    assert!(!commands.iter().any(|command| matches!(command, Command::FailJob { .. })), "{commands:?}");
+}
+
+#[test]
+fn an_innocent_suspect_is_cleared_by_its_block() {
+    let mut script = Script::running(1);
+    script.check(ready(0, 0), &["compute 1 a/0#0 1.2 [0..8]"]);
+    script.check(lost(1), &[]);
+    script.check(join(2), &["open 2 a/0 1.3", "compute 2 a/0#0 1.4 [0..8]"]);
+    script.check(block(2, 0, 4, 2, 0), &["accept a/0#0 2.0"]);
+    script.check(block(2, 0, 4, 1, 2), &["accept a/0#0 1.2"]);
+    script.check(lost(2), &[]);
+    script.check(join(3), &["open 3 a/0 1.5", "compute 3 a/0#0 1.6 [6..7]"]);
+    script.check(block(3, 0, 6, 0, 6), &["accept a/0#0 0.6", "compute 3 a/0#0 1.7 [7..8]"]);
+    script.check(block(3, 0, 7, 0, 7), &["accept a/0#0 0.7", "complete a/0#0"]);
+    script.check(ready(0, 1), &["compute 3 a/0#1 1.8 [0..8]"]);
+}
+
+#[test]
+fn a_worker_with_a_suspect_gets_nothing_of_other_jobs() {
+    let mut script = Script(Engine::new(Options::default(), Term(1)));
+    script.check(join(1), &[]);
+    script.check(queue("a"), &["start a"]);
+    script.check(queue("b"), &["start b"]);
+    let other = Stage { job: "b".into(), number: 0 };
+    script.check(open(0, plan(1)), &["open 1 a/0 1.1"]);
+    script.check(Event::StageOpened { stage: other.clone(), plan: plan(2) }, &["open 1 b/0 1.2"]);
+    script.check(ready(0, 0), &["compute 1 a/0#0 1.3 [0..1]"]);
+    script.check(lost(1), &[]);
+    script.check(join(2), &["open 2 a/0 1.4", "compute 2 a/0#0 1.5 [0..1]", "open 2 b/0 1.6"]);
+    script.check(lost(2), &[]);
+    script.check(join(3), &["open 3 a/0 1.7", "open 3 b/0 1.8", "compute 3 a/0#0 1.9 [0..1]"]);
+    script.check(Event::StepReady { stage: other.clone(), step: Step(0) }, &[]);
+    script.check(block(3, 0, 9, 0, 0), &["accept a/0#0 0.0", "complete a/0#0", "compute 3 b/0#0 1.11 [0..2]"]);
+}
+
+#[test]
+fn shards_that_come_back_are_tried_elsewhere_without_blame() {
+    let mut script = Script::running(2);
+    script.check(ready(0, 0), &["compute 1 a/0#0 1.2 [0..4]", "compute 2 a/0#0 1.2 [4..8]"]);
+    let returned = |worker: u64, generation: u64, ranges: &[Range<u32>]| Event::ShardsReturned {
+        worker: WorkerId(worker),
+        stage: stage(0),
+        token: token(generation),
+        ranges: ranges.to_vec(),
+    };
+    script.check(returned(1, 2, &[0..2, 3..4]), &["compute 2 a/0#0 1.3 [0..2, 3..4]"]);
+    script.check(returned(1, 2, &[0..2, 3..4, 7..99]), &[]);
+    script.check(failed(1, 2, 2, true), &["compute 2 a/0#0 1.4 [2..3]"]);
+    script.check(returned(2, 3, &[0..1]), &["compute 1 a/0#0 1.5 [0..1]"]);
+    script.check(block(2, 0, 3, 0, 1), &["accept a/0#0 0.1"]);
+}
+
+#[test]
+fn notes_tell_what_happened() {
+    let mut script = Script::running(2);
+    let mut notes = |event: Event| -> Vec<String> {
+        let commands = script.0.handle(event, Millis(0)).into_iter();
+        commands.filter_map(|c| if let Command::Note(note) = c { Some(note.text) } else { None }).collect()
+    };
+    assert_eq!(notes(ready(0, 12)), Vec::<String>::new());
+    assert_eq!(notes(lost(2)), ["worker 2 lost between steps 12 and 13 while it owed shards 4..8: stream broke"]);
+    assert_eq!(notes(join(3)), ["worker 3 joins between steps 12 and 13 and reads shards 4..8 to take them over"]);
+    assert_eq!(notes(prepared(3, 4)), ["worker 3 is ready between steps 12 and 13 and takes over shards 4..8 next"]);
+    notes(block(1, 12, 2, 2, 0));
+    notes(block(1, 12, 3, 2, 1));
+    assert_eq!(notes(ready(0, 13)), ["shards move between steps 12 and 13: worker 3 takes shards 4..8"]);
+    assert_eq!(notes(drain(3)), ["worker 3 leaves: it delivers the 4 shards that it owes and gets no more"]);
 }
 
 #[test]
@@ -219,8 +404,22 @@ fn a_silent_worker_is_lost() {
     script.at(10_001, Event::Tick, &["disconnect 2", "compute 1 a/0#0 1.3 [4..8]"]);
     script.at(10_002, Event::Heartbeat { worker: WorkerId(2) }, &[]);
     // It comes back under its old id with nothing in hand.
-    script.at(10_003, join(2), &["open 2 a/0 1.4"]);
-    script.at(10_004, join(1), &["compute 2 a/0#0 1.5 [0..8]", "open 1 a/0 1.6"]);
+    script.at(10_003, join(2), &["open 2 a/0 1.4 [4..8]"]);
+    script.at(10_004, join(1), &["compute 2 a/0#0 1.5 [0..4]", "open 1 a/0 1.6", "compute 1 a/0#0 1.7 [4..5]"]);
+}
+
+#[test]
+fn what_a_silent_worker_owed_does_not_go_to_the_next_silent_one() {
+    let mut script = Script::running(4);
+    let owed =
+        ["compute 1 a/0#0 1.2 [0..2]", "compute 2 a/0#0 1.2 [2..4]", "compute 3 a/0#0 1.2 [4..6]", "compute 4 a/0#0 1.2 [6..8]"];
+    script.check(ready(0, 0), &owed);
+    script.at(5_000, Event::Heartbeat { worker: WorkerId(4) }, &[]);
+    script.at(10_000, Event::Tick, &[]);
+    let commands = script.0.handle(Event::Tick, Millis(10_001));
+    let strangers: Vec<String> =
+        commands.iter().map(line).filter(|l| l.starts_with("compute") && !l.starts_with("compute 4")).collect();
+    assert_eq!(strangers, [""; 0], "worker 4 alone is there");
 }
 
 #[test]
@@ -263,7 +462,7 @@ fn cancel_ends_a_job_once_queued_or_running() {
     script.at(
         60_000,
         Event::Tick,
-        &["disconnect 1", "fail c Deadline: deadline passed: the job waits for its turn: 1 jobs run, 0 are ahead"],
+        &["disconnect 1", "fail c Deadline: deadline passed: the job waits for its turn: all slots are taken, by a"],
     );
     script.check(Event::JobEnded { job: "b".into() }, &[]);
     script.check(queue("d"), &[]);

@@ -39,6 +39,8 @@ pub enum Op {
     Forge(u16, u16),
     /// A worker cannot compute one of its shards.
     FailShard(u16, u16),
+    /// A worker gives the rest of an order back.
+    Return(u16),
     /// Time passes; those who can send heartbeats.
     Tick(u64),
     /// A job of a namespace with a priority.
@@ -99,7 +101,7 @@ pub struct World {
 const MAX_RUNNING: usize = 2;
 
 fn options() -> Options {
-    Options { heartbeat_timeout: Millis(10_000), max_attempts: 3, max_running_jobs: MAX_RUNNING, remembered_views: 2 }
+    Options { max_running_jobs: MAX_RUNNING, remembered_views: 2, ..Options::default() }
 }
 
 fn pick<T: Clone>(from: impl IntoIterator<Item = T>, number: u16) -> Option<T> {
@@ -164,6 +166,7 @@ impl World {
                 }
             }
             Op::FailShard(n, shard) => self.with_worker(n, |world, worker| world.fail_shard(worker, shard)),
+            Op::Return(n) => self.with_worker(n, World::give_back),
             Op::Tick(span) => self.tick(span),
             Op::Queue(namespace, priority) => self.queue(namespace, priority),
             Op::Cancel(n) => {
@@ -244,7 +247,7 @@ impl World {
 
     fn execute(&mut self, command: &Command) {
         match command {
-            Command::OpenStage { worker, stage, token } => {
+            Command::OpenStage { worker, stage, token, .. } => {
                 if let Some(process) = self.processes.get_mut(worker) {
                     process.to_prepare.push((stage.clone(), *token));
                 }
@@ -338,6 +341,15 @@ impl World {
         if number.is_multiple_of(5) {
             self.tell(event);
         }
+    }
+
+    fn give_back(&mut self, worker: WorkerId) {
+        let process = self.process(worker);
+        let Some(order) = process.orders.iter_mut().find(|order| !order.todo.is_empty()) else { return };
+        let mut ranges: Vec<Range<u32>> = order.todo.drain(..).map(|block| block.range(order.shards)).collect();
+        ranges.sort_by_key(|range| range.start);
+        let (stage, token) = (order.stage.clone(), order.token);
+        self.tell(Event::ShardsReturned { worker, stage, token, ranges });
     }
 
     fn tick(&mut self, span: u64) {

@@ -26,8 +26,10 @@ struct StepModel {
     step: Step,
     /// How often each shard was accepted.
     counts: Vec<u32>,
-    /// Who was asked for each shard last, under which token, and lives.
-    owners: Vec<Option<(WorkerId, Token)>>,
+    /// Who was asked for each shard, under which token, and lives: one, or two if the first is late.
+    owners: Vec<Vec<(WorkerId, Token)>>,
+    /// Workers lost with each shard in hand since it was last accepted.
+    losses: Vec<u32>,
     /// Failures of each shard since it was last accepted.
     failures: Vec<u32>,
     complete: bool,
@@ -50,13 +52,15 @@ pub struct Model {
     closed: BTreeMap<JobId, u32>,
     /// Failures of the shard that failed last.
     last_failures: u32,
+    /// What the worker that was lost last owed, with the number of losses of each shard.
+    last_loss: Vec<(Stage, u32, u32)>,
 }
 
 impl Model {
     pub fn new(term: Term, max_running: usize) -> Self {
         let (alive, draining) = (BTreeSet::new(), BTreeSet::new());
         let (jobs, stages, closed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Model { term, max_running, alive, draining, jobs, stages, closed, last_failures: 0 }
+        Model { term, max_running, alive, draining, jobs, stages, closed, last_failures: 0, last_loss: Vec::new() }
     }
 
     pub fn is_alive(&self, worker: WorkerId) -> bool {
@@ -122,10 +126,13 @@ impl Model {
     pub fn before(&mut self, event: &Event) {
         match event {
             Event::WorkerJoined { worker, .. } => {
-                self.bury(*worker);
+                self.lose(*worker);
                 self.alive.insert(*worker);
             }
-            Event::WorkerLost { worker, .. } => self.bury(*worker),
+            Event::WorkerLost { worker, .. } => self.lose(*worker),
+            Event::ShardsReturned { worker, stage, token, ranges } if token.term == self.term => {
+                self.take(*worker, stage, *token, ranges.iter().cloned().flatten());
+            }
             Event::DrainRequested { worker } if self.alive.contains(worker) => {
                 self.draining.insert(*worker);
             }
@@ -143,13 +150,45 @@ impl Model {
         }
     }
 
+    /// A worker that lived and was not leaving is gone: the shards that it owed have one more loss.
+    fn lose(&mut self, worker: WorkerId) {
+        if self.alive.contains(&worker) && !self.draining.contains(&worker) {
+            self.last_loss.clear();
+            for (stage, open) in &mut self.stages {
+                let Some(step) = &mut open.step else { continue };
+                for shard in 0..step.counts.len() {
+                    if step.counts[shard] == 0 && step.owners[shard].iter().any(|owner| owner.0 == worker) {
+                        step.losses[shard] += 1;
+                        self.last_loss.push((stage.clone(), shard as u32, step.losses[shard]));
+                    }
+                }
+            }
+        }
+        self.bury(worker);
+    }
+
+    /// Takes shards from a worker as far as it owes them under this token. Returns how many those were.
+    fn take(&mut self, worker: WorkerId, stage: &Stage, token: Token, shards: impl Iterator<Item = u32>) -> usize {
+        let step = self.stages.get_mut(stage).and_then(|open| open.step.as_mut());
+        let Some(step) = step.filter(|_| self.alive.contains(&worker)) else { return 0 };
+        let mut taken = 0;
+        for shard in shards.map(|shard| shard as usize).filter(|shard| *shard < step.counts.len()) {
+            let before = step.owners[shard].len();
+            if step.counts[shard] == 0 {
+                step.owners[shard].retain(|owner| *owner != (worker, token));
+            }
+            taken += before - step.owners[shard].len();
+        }
+        taken
+    }
+
     fn bury(&mut self, worker: WorkerId) {
         self.alive.remove(&worker);
         self.draining.remove(&worker);
         for stage in self.stages.values_mut() {
             stage.members.remove(&worker);
             let owners = stage.step.iter_mut().flat_map(|step| step.owners.iter_mut());
-            owners.filter(|owner| owner.is_some_and(|owner| owner.0 == worker)).for_each(|owner| *owner = None);
+            owners.for_each(|owners| owners.retain(|owner| owner.0 != worker));
         }
     }
 
@@ -157,19 +196,17 @@ impl Model {
         let Some(open) = self.stages.get_mut(stage) else { return };
         if open.step.as_ref().is_none_or(|last| last.complete && last.step < step) {
             let shards = open.plan.shards as usize;
-            let (counts, failures) = (vec![0; shards], vec![0; shards]);
-            open.step = Some(StepModel { step, counts, owners: vec![None; shards], failures, complete: false });
+            let (counts, failures, losses) = (vec![0; shards], vec![0; shards], vec![0; shards]);
+            let owners = vec![Vec::new(); shards];
+            open.step = Some(StepModel { step, counts, owners, losses, failures, complete: false });
         }
     }
 
     fn shard_failed(&mut self, worker: WorkerId, stage: &Stage, token: Token, shard: u32) {
-        let step = self.stages.get_mut(stage).filter(|_| token.term == self.term).and_then(|open| open.step.as_mut());
-        let Some(step) = step.filter(|_| self.alive.contains(&worker)) else { return };
-        let shard = shard as usize;
-        if step.counts[shard] == 0 && step.owners[shard] == Some((worker, token)) {
-            step.owners[shard] = None;
-            step.failures[shard] += 1;
-            self.last_failures = step.failures[shard];
+        if token.term == self.term && self.take(worker, stage, token, std::iter::once(shard)) > 0 {
+            let step = self.stages.get_mut(stage).and_then(|open| open.step.as_mut()).expect("a shard was taken from it");
+            step.failures[shard as usize] += 1;
+            self.last_failures = step.failures[shard as usize];
         }
     }
 
@@ -197,13 +234,12 @@ impl Model {
                 assert_eq!(self.jobs.insert(job.clone(), Job::Running), Some(Job::Queued), "{job} started again");
             }
             Command::CancelJob { job } => self.ends(job),
-            Command::FailJob { job, kind, message } => {
+            Command::FailJob { job, kind, message, shard } => {
                 assert_eq!(*kind, FailKind::Data, "{message}");
-                let Event::ShardFailed { shard, .. } = event else { panic!("{message} after {event:?}") };
-                assert_eq!(self.last_failures, 3, "shard {shard} given up: {message}");
+                self.justified(event, shard.as_ref().expect("a shard is to blame"), message);
                 self.ends(job);
             }
-            Command::OpenStage { worker, stage, token } => {
+            Command::OpenStage { worker, stage, token, .. } => {
                 self.lives(*worker);
                 assert!(!self.draining.contains(worker), "{worker} is leaving");
                 self.rises(stage, *token);
@@ -216,14 +252,14 @@ impl Model {
                 self.lives(*worker);
                 assert!(!self.draining.contains(worker), "{worker} is leaving");
                 self.rises(stage, *token);
-                self.compute((*worker, *token), stage, *step, ranges, matches!(event, Event::StepReady { .. }));
+                self.compute((*worker, *token), stage, *step, ranges, event);
             }
             Command::CloseStage { worker, stage } => {
                 self.lives(*worker);
                 let open = self.stages.get_mut(stage).expect("only open stages are closed");
                 assert!(open.members.remove(worker), "{worker} never knew {stage}");
                 let owners = open.step.iter_mut().flat_map(|step| step.owners.iter_mut());
-                owners.filter(|owner| owner.is_some_and(|owner| owner.0 == *worker)).for_each(|owner| *owner = None);
+                owners.for_each(|owners| owners.retain(|owner| owner.0 != *worker));
             }
             Command::Accept { stage, step, block } => self.accept(event, stage, *step, *block),
             Command::Refuse { worker, stage, block, .. } => {
@@ -237,21 +273,40 @@ impl Model {
                 assert!(current.counts.iter().all(|count| *count == 1), "{:?}", current.counts);
                 current.complete = true;
             }
+            Command::Note(_) => {}
             Command::Disconnect { worker, .. } => {
                 self.lives(*worker);
                 assert_eq!(*event, Event::Tick);
-                self.bury(*worker);
+                self.lose(*worker);
             }
             Command::DrainDone { worker } => {
                 assert!(self.draining.contains(worker), "{worker} did not want to leave");
                 for open in self.stages.values() {
                     let owners = open.step.iter().flat_map(|step| step.owners.iter().zip(&step.counts));
                     let owes =
-                        owners.filter(|(owner, count)| owner.is_some_and(|owner| owner.0 == *worker) && **count == 0).count();
+                        owners.filter(|(owners, count)| owners.iter().any(|owner| owner.0 == *worker) && **count == 0).count();
                     assert_eq!(owes, 0, "{worker} owes shards and was let go");
                 }
                 self.bury(*worker);
             }
+        }
+    }
+
+    /// A job fails for a shard that failed three times, or was alone with the last of at least three workers.
+    fn justified(&self, event: &Event, shard: &(Stage, u32), message: &str) {
+        match event {
+            Event::ShardFailed { stage, shard: failed, .. } => {
+                assert_eq!(*shard, (stage.clone(), *failed));
+                assert_eq!(self.last_failures, 3, "{shard:?} given up: {message}");
+            }
+            Event::WorkerLost { .. } | Event::WorkerJoined { .. } | Event::Tick => {
+                let [(stage, alone, losses)] = self.last_loss.as_slice() else {
+                    panic!("{message}: the worker owed {:?}", self.last_loss)
+                };
+                assert_eq!(*shard, (stage.clone(), *alone));
+                assert!(*losses >= 3, "{shard:?} given up after {losses} losses: {message}");
+            }
+            _ => panic!("{message} after {event:?}"),
         }
     }
 
@@ -271,11 +326,14 @@ impl Model {
         open.token = token;
     }
 
-    fn compute(&mut self, owner: (WorkerId, Token), stage: &Stage, step: Step, ranges: &[Range<u32>], fresh: bool) {
+    fn compute(&mut self, owner: (WorkerId, Token), stage: &Stage, step: Step, ranges: &[Range<u32>], event: &Event) {
+        let fresh = matches!(event, Event::StepReady { stage: of, .. } if of == stage);
         let open = self.stages.get_mut(stage).expect("rises has looked");
         assert!(open.members.contains(&owner.0), "{} does not know {stage}", owner.0);
         let current = open.step.as_mut().expect("a step is open");
         assert!(current.step == step && !current.complete);
+        let owed = |owners: &Vec<(WorkerId, Token)>| owners.iter().any(|of| of.0 == owner.0);
+        let idle = !current.owners.iter().zip(&current.counts).any(|(owners, count)| *count == 0 && owed(owners));
         let mut last = None;
         for range in ranges {
             assert!(range.start < range.end && range.end <= open.plan.shards, "{range:?}");
@@ -288,8 +346,11 @@ impl Model {
             for shard in range.clone() {
                 let shard = shard as usize;
                 assert_eq!(current.counts[shard], 0, "shard {shard} is in and was ordered again");
-                assert_eq!(current.owners[shard], None, "shard {shard} is owed twice");
-                current.owners[shard] = Some(owner);
+                let owners = &mut current.owners[shard];
+                if !owners.is_empty() {
+                    assert!(*event == Event::Tick && idle && owners.len() == 1, "shard {shard} is owed by {owners:?} already");
+                }
+                owners.push(owner);
             }
         }
     }
@@ -309,21 +370,22 @@ impl Model {
             let shard = shard as usize;
             current.counts[shard] += 1;
             current.failures[shard] = 0;
+            current.losses[shard] = 0;
             assert_eq!(current.counts[shard], 1, "shard {shard} counted twice");
-            assert_eq!(current.owners[shard], Some((*worker, *token)), "shard {shard} from somebody else");
+            assert!(current.owners[shard].contains(&(*worker, *token)), "shard {shard} from somebody else");
         }
     }
 
     /// A block that its own sender owed, refused since it overlaps: the rest is nobody's until ordered again.
     fn refused(&mut self, event: &Event, worker: WorkerId, stage: &Stage, block: sheaf_cluster::Block) {
         let Event::BlockArrived { token, step: at, .. } = event else { panic!("refused after {event:?}") };
-        let Some(open) = self.stages.get_mut(stage) else { return };
-        let Some(step) = open.step.as_mut().filter(|step| step.step == *at) else { return };
-        let range: Vec<usize> = block.range(open.plan.shards).map(|shard| shard as usize).collect();
-        let covered = range.iter().any(|shard| step.counts[*shard] > 0);
-        let owner = Some((worker, *token));
-        if covered && range.iter().all(|shard| step.owners[*shard] == owner) {
-            range.iter().filter(|shard| step.counts[**shard] == 0).for_each(|shard| step.owners[*shard] = None);
+        let Some(open) = self.stages.get(stage) else { return };
+        let Some(step) = open.step.as_ref().filter(|step| step.step == *at) else { return };
+        let range = block.range(open.plan.shards);
+        let covered = range.clone().any(|shard| step.counts[shard as usize] > 0);
+        let owner = (worker, *token);
+        if covered && range.clone().all(|shard| step.owners[shard as usize].contains(&owner)) {
+            self.take(worker, stage, *token, range);
         }
     }
 
@@ -337,11 +399,12 @@ impl Model {
             let Some(step) = &open.step else { continue };
             let covered = step.counts.iter().sum::<u32>();
             let pairs = step.counts.iter().zip(&step.owners);
-            let nobody = pairs.filter(|(count, owner)| **count == 0 && owner.is_none()).count();
+            let nobody = pairs.filter(|(count, owners)| **count == 0 && owners.is_empty()).count();
             assert_eq!((progress.covered, progress.waiting as usize), (covered, nobody), "{stage} step {}", step.step);
             assert_eq!(step.complete, covered == open.plan.shards, "{stage}");
             if nobody > 0 {
-                assert!(self.taking_leases().is_empty(), "shards of {stage} wait while workers are idle");
+                let kept = engine.workers().iter().any(|worker| worker.reserved.is_some());
+                assert!(kept || self.taking_leases().is_empty(), "shards of {stage} wait while workers are idle");
             }
         }
     }
