@@ -1,11 +1,25 @@
-//! Compiles the `.proto` files with `protox`, so that no `protoc` is needed.
+//! Compiles the `.proto` files with `protox`, so that no `protoc` is needed, and lists the methods of all
+//! services from the descriptors.
+
+use std::fmt::Write as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["sheaf/v1/common.proto", "sheaf/v1/workers.proto", "sheaf/v1/jobs.proto"];
+    let files = ["sheaf/v1/common.proto", "sheaf/v1/workers.proto", "sheaf/v1/jobs.proto", "sheaf/v1/nodes.proto"];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["."])?;
+    let mut methods = String::from("&[\n");
+    for file in &descriptors.file {
+        for service in &file.service {
+            for method in &service.method {
+                writeln!(methods, "    \"/{}.{}/{}\",", file.package(), service.name(), method.name())?;
+            }
+        }
+    }
+    methods.push_str("]\n");
+    let out = std::env::var("OUT_DIR")?;
+    std::fs::write(std::path::Path::new(&out).join("methods.rs"), methods)?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

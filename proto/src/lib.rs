@@ -8,5 +8,8 @@ pub mod v1 {
     tonic::include_proto!("sheaf.v1");
 }
 
+/// Paths of all methods of all services (`/sheaf.v1.JobService/SubmitJob`), from the descriptors.
+pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
 /// Largest message that either side sends or accepts.
 pub const MAX_MESSAGE_BYTES: usize = 128 << 20;
