@@ -3,6 +3,7 @@
 //! rows `[i · R, (i + 1) · R)` of it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
@@ -129,6 +130,39 @@ impl Dataset {
         found
     }
 
+    /// Where the rows of a shard come from, for people: `rows 65536..131072 of FILE`, with a filter or a
+    /// shard over several files as far as units tell.
+    pub fn place(&self, shard: u32) -> String {
+        let size = u64::from(self.shard_rows);
+        let (start, end) = (u64::from(shard) * size, (u64::from(shard) + 1) * size);
+        let mut first = 0;
+        let mut places = Vec::new();
+        for unit in &self.units {
+            let (from, to) = (start.max(first), end.min(first + unit.rows));
+            if from < to {
+                places.push(self.unit_place(unit, from - first..to - first));
+            }
+            first += unit.rows;
+        }
+        places.join(" and ")
+    }
+
+    /// Where a load unit is, for people.
+    pub fn place_of_unit(&self, unit: u32) -> Option<String> {
+        let unit = self.units.get(unit as usize)?;
+        Some(self.unit_place(unit, 0..unit.rows))
+    }
+
+    /// Rows of a unit, counted in the unit after the filter.
+    fn unit_place(&self, unit: &Unit, rows: Range<u64>) -> String {
+        let file = self.files.get(unit.file as usize).map_or("a file that is not listed", |file| file.path.as_str());
+        match unit.rows == unit.source_rows {
+            true => format!("rows {}..{} of {file}", unit.first_row + rows.start, unit.first_row + rows.end),
+            // What the filter dropped is not known here: the row group is.
+            false => format!("rows between {} and {} of {file}", unit.first_row, unit.first_row + unit.source_rows),
+        }
+    }
+
     /// Prepared columns as an Arrow schema.
     pub fn schema(&self) -> SchemaRef {
         types::schema(&self.columns)
@@ -242,6 +276,21 @@ pub(crate) mod tests {
         assert_eq!(dataset(&[0, 5], 10).boundaries(), [0]);
         assert_eq!(dataset(&[10, 10], 10).boundaries(), [0, 1]);
         assert_eq!(dataset(&[], 10).boundaries(), [0u32; 0]);
+    }
+
+    #[test]
+    fn a_shard_says_where_its_rows_are() {
+        let mut data = dataset(&[15, 0, 25], 10);
+        let file = |path: &str| PinnedFile { path: path.into(), location: path.into(), size: 0, etag: None, modified_ns: 0 };
+        data.files = vec![file("a.parquet"), file("b.parquet")];
+        data.units[2].file = 1;
+        assert_eq!(data.place(0), "rows 0..10 of a.parquet");
+        assert_eq!(data.place(1), "rows 10..15 of a.parquet and rows 0..5 of b.parquet");
+        assert_eq!(data.place(3), "rows 15..25 of b.parquet");
+        assert_eq!(data.place(9), "");
+        data.units[2].source_rows = 50;
+        assert_eq!(data.place(2), "rows between 0 and 50 of b.parquet");
+        assert_eq!(data.place_of_unit(0).as_deref(), Some("rows 0..15 of a.parquet"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use sheaf_learn::hash::FileRows;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, OnceCell, mpsc};
 
 use crate::dataset::{Dataset, Source, Unit};
 use crate::error::DataError;
@@ -20,7 +20,7 @@ use crate::stores::Stores;
 use crate::{rowid, table};
 
 /// Batches that may wait between the decoder and the reader.
-const AHEAD: usize = 2;
+pub(crate) const AHEAD: usize = 2;
 
 /// Prepared rows and their ids.
 #[derive(Debug, Clone)]
@@ -202,11 +202,13 @@ pub(crate) struct Loader {
     pub(crate) dataset: Arc<Dataset>,
     stores: Stores,
     open: Mutex<BTreeMap<u32, ParquetFile>>,
+    /// Reads what the filter needs and gives no columns; made when rows are counted.
+    counter: OnceCell<Arc<Program>>,
 }
 
 impl Loader {
     pub(crate) fn new(dataset: Arc<Dataset>, stores: Stores) -> Self {
-        Self { dataset, stores, open: Mutex::default() }
+        Self { dataset, stores, open: Mutex::default(), counter: OnceCell::new() }
     }
 
     /// Starts to read the rows of a unit that the filter keeps, from the `wanted.start`th to before the `wanted.end`th.
@@ -239,13 +241,23 @@ impl Loader {
     }
 
     /// Counts the rows of a unit that the filter keeps.
-    pub(crate) async fn count(&self, program: &Arc<Program>, unit: Unit) -> Result<u64, DataError> {
+    pub(crate) async fn count(&self, unit: Unit) -> Result<u64, DataError> {
+        let compile = || async { Program::compile(&self.dataset, &self.stores, Some(&[]), false).await.map(Arc::new) };
+        let program = self.counter.get_or_try_init(compile).await?;
+        if !program.filters() {
+            return Ok(unit.source_rows);
+        }
         let mut batches = self.load_all(program, unit).await?;
         let mut rows = 0;
         while let Some(piece) = batches.next().await? {
             rows += piece.rows() as u64;
         }
         Ok(rows)
+    }
+
+    /// Bytes of the columns that a program reads of a unit: as they are stored, and decompressed.
+    pub(crate) async fn sizes(&self, program: &Program, unit: &Unit) -> Result<(u64, u64), DataError> {
+        Ok(self.file(unit.file).await?.sizes(unit.group as usize, program.source()))
     }
 
     async fn file(&self, index: u32) -> Result<ParquetFile, DataError> {

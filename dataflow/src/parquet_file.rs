@@ -82,6 +82,17 @@ impl ParquetFile {
         Ok(())
     }
 
+    /// Bytes of columns of a row group: as they are stored, and decompressed.
+    pub(crate) fn sizes(&self, group: usize, columns: &[usize]) -> (u64, u64) {
+        let Some(group) = self.footer.metadata().row_groups().get(group) else { return (0, 0) };
+        let roots = self.footer.parquet_schema();
+        let leaves = group.columns().iter().enumerate().filter(|(leaf, _)| columns.contains(&roots.get_column_root_idx(*leaf)));
+        let size = |bytes: i64| u64::try_from(bytes).unwrap_or_default();
+        leaves.fold((0, 0), |(stored, plain), (_, leaf)| {
+            (stored + size(leaf.compressed_size()), plain + size(leaf.uncompressed_size()))
+        })
+    }
+
     /// Fetches columns of a row group, rows from `rows.start` (a multiple of the batch size) on, and gives a
     /// reader that decodes them in batches of [`BATCH_ROWS`]. Column indices are those of the file's schema.
     pub(crate) async fn fetch(&self, group: usize, rows: Range<u64>, columns: &[usize]) -> Result<RowGroup, DataError> {

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -48,7 +49,7 @@ impl PinnedFile {
     pub(crate) fn open(&self, stores: &Stores) -> Result<PinnedObject, DataError> {
         let (store, path) = stores.resolve(&self.location)?;
         let local = !self.location.contains("://");
-        Ok(PinnedObject { store, path, local, file: Arc::new(self.clone()) })
+        Ok(PinnedObject { store, path, local, file: Arc::new(self.clone()), meter: stores.meter() })
     }
 }
 
@@ -59,6 +60,7 @@ pub(crate) struct PinnedObject {
     path: Path,
     local: bool,
     file: Arc<PinnedFile>,
+    meter: Arc<AtomicU64>,
 }
 
 impl PinnedObject {
@@ -91,6 +93,7 @@ impl PinnedObject {
         let result = self.store.get_opts(&self.path, options).await.map_err(|e| self.error(e))?;
         self.compare(result.meta.size, result.meta.e_tag.as_deref())?;
         let bytes = result.bytes().await.map_err(|e| self.error(e))?;
+        self.meter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         match bytes.len() as u64 == wanted {
             true => Ok(bytes),
             false => Err(self.changed()),

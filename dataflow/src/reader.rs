@@ -13,30 +13,46 @@ use futures::stream::{BoxStream, try_unfold};
 
 use crate::dataset::{Dataset, Source};
 use crate::error::DataError;
-use crate::load::{Batches, Loader, Piece, Program};
+use crate::load::{AHEAD, Batches, Loader, Piece, Program};
 use crate::prepared::PreparedShard;
-use crate::rowwise;
+use crate::rowwise::{self, BATCH_ROWS};
 use crate::stores::Stores;
+use crate::view::View;
+
+/// Bytes of pages that a decoder has open at a time, over all columns.
+const MOST_PAGES: u64 = 64 << 20;
 
 /// Reads the shards of a dataset.
 #[derive(Debug, Clone)]
 pub struct Reader {
     loader: Arc<Loader>,
     program: Arc<Program>,
-    counter: Arc<Program>,
 }
 
 impl Reader {
-    /// Opens a dataset for some of its prepared columns, all if absent. No row is read yet.
+    /// Opens a dataset for some of its prepared columns, all if absent, and row ids. No row is read yet.
     pub async fn open(dataset: Arc<Dataset>, stores: Stores, columns: Option<Vec<String>>) -> Result<Self, DataError> {
+        Self::open_with(dataset, stores, columns, true).await
+    }
+
+    /// Opens a dataset for what a view reads: without row ids where it asks for none.
+    pub async fn open_view(dataset: Arc<Dataset>, stores: Stores, view: &View) -> Result<Self, DataError> {
+        Self::open_with(dataset, stores, Some(view.inputs()), view.reads_row_ids()).await
+    }
+
+    async fn open_with(
+        dataset: Arc<Dataset>,
+        stores: Stores,
+        columns: Option<Vec<String>>,
+        ids: bool,
+    ) -> Result<Self, DataError> {
         dataset.validate()?;
         if let Source::Csv(_) = dataset.source {
             return Err(DataError::internal("reader", "delimited text is materialised before it is read"));
         }
-        let program = Program::compile(&dataset, &stores, columns.as_deref(), true).await?;
-        let counter = Program::compile(&dataset, &stores, Some(&[]), false).await?;
+        let program = Program::compile(&dataset, &stores, columns.as_deref(), ids).await?;
         let loader = Loader::new(dataset, stores);
-        Ok(Self { loader: Arc::new(loader), program: Arc::new(program), counter: Arc::new(counter) })
+        Ok(Self { loader: Arc::new(loader), program: Arc::new(program) })
     }
 
     /// Columns of the shards, in the order of the prepared schema.
@@ -48,10 +64,29 @@ impl Reader {
     pub async fn count(&self, unit: u32) -> Result<u64, DataError> {
         let missing = || DataError::internal("reader", format!("load unit {unit} not found"));
         let unit = *self.loader.dataset.units.get(unit as usize).ok_or_else(missing)?;
-        if !self.counter.filters() {
-            return Ok(unit.source_rows);
+        self.loader.count(unit).await
+    }
+
+    /// Most bytes that reading the shards of a range takes at a time, beside what becomes of them: the bytes of a row
+    /// group as they are stored, its pages and batches under way, and the rows of a shard before and after they are
+    /// put together.
+    pub async fn working_bytes(&self, range: Range<u32>) -> Result<u64, DataError> {
+        let dataset = &self.loader.dataset;
+        let size = u64::from(dataset.shard_rows);
+        let wanted = u64::from(range.start) * size..u64::from(range.end) * size;
+        let (mut first, mut most) = (0, 0);
+        for unit in &dataset.units {
+            let rows = first..first + unit.rows;
+            first = rows.end;
+            if rows.start >= wanted.end || rows.end <= wanted.start {
+                continue;
+            }
+            let (stored, plain) = self.loader.sizes(&self.program, unit).await?;
+            let a_row = plain.div_ceil(unit.source_rows.max(1)) + size_of::<u128>() as u64;
+            let in_flight = 2 * size + (AHEAD as u64 + 2) * BATCH_ROWS as u64;
+            most = most.max(stored + plain.min(MOST_PAGES) + a_row * in_flight);
         }
-        self.loader.count(&self.counter, unit).await
+        Ok(most)
     }
 
     /// Shards of the range that exist, in order. The dataset must be counted.

@@ -58,15 +58,16 @@ impl SplitRule {
         }
     }
 
-    /// Segment of every row; `text` is the rule's column as text, if it has one.
-    pub(crate) fn segments(&self, row_ids: &[u128], text: Option<&ArrayRef>) -> Result<Vec<Segment>, FitError> {
+    /// Segment of each of `rows` rows; `text` is the rule's column as text, if it has one. Only a random split reads
+    /// the ids.
+    pub(crate) fn segments(&self, rows: usize, row_ids: &[u128], text: Option<&ArrayRef>) -> Result<Vec<Segment>, FitError> {
         match (self, text) {
             (SplitRule::Random { seed, test, validation }, _) => {
                 let split = RandomSplit::new(*seed, *test, *validation);
                 Ok(row_ids.iter().map(|id| split.segment(*id)).collect())
             }
             (SplitRule::Column { column, values }, Some(text)) => by_text(column, values, text),
-            _ => Ok(vec![Segment::Train; row_ids.len()]),
+            _ => Ok(vec![Segment::Train; rows]),
         }
     }
 
@@ -120,12 +121,24 @@ pub(crate) fn group(segments: &[Segment]) -> Grouped {
     if segments.is_sorted() {
         return Grouped { order: None, bounds };
     }
-    let mut order: Vec<u32> = (0..segments.len() as u32).collect();
-    order.sort_by_key(|i| segments[*i as usize]);
+    let mut order = vec![0; segments.len()];
+    let mut next = bounds;
+    for (row, segment) in segments.iter().enumerate() {
+        order[next[*segment as usize]] = row as u32;
+        next[*segment as usize] += 1;
+    }
     Grouped { order: Some(order), bounds }
 }
 
 impl Grouped {
+    /// `value` of every row, in the new order.
+    pub(crate) fn pick<T>(&self, rows: usize, value: impl Fn(usize) -> T) -> Vec<T> {
+        match &self.order {
+            None => (0..rows).map(value).collect(),
+            Some(order) => order.iter().map(|row| value(*row as usize)).collect(),
+        }
+    }
+
     /// Values in the new order.
     pub(crate) fn apply<T: Clone>(&self, values: Vec<T>) -> Vec<T> {
         match &self.order {
@@ -173,9 +186,9 @@ mod tests {
         let values = Segment::ALL.map(|s| s.name().to_string());
         let rule = SplitRule::Column { column: "part".into(), values };
         let text: ArrayRef = Arc::new(StringArray::from(vec!["train", "holdout", "holdout", "test"]));
-        let error = rule.segments(&[0; 4], Some(&text)).unwrap_err().to_string();
+        let error = rule.segments(4, &[], Some(&text)).unwrap_err().to_string();
         assert!(error.starts_with("split column `part` is `holdout` in 2 of 4 rows"), "{error}");
         let text: ArrayRef = Arc::new(StringArray::from(vec!["test", "train"]));
-        assert_eq!(rule.segments(&[0; 2], Some(&text)).unwrap(), [Segment::Test, Segment::Train]);
+        assert_eq!(rule.segments(2, &[], Some(&text)).unwrap(), [Segment::Test, Segment::Train]);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path as FsPath, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,6 +68,8 @@ impl fmt::Debug for S3Prefix {
 #[derive(Debug, Clone)]
 pub struct Stores {
     inner: Arc<Inner>,
+    /// Bytes of pinned input read through this handle and its clones.
+    read: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -101,7 +104,22 @@ impl Stores {
             buckets.insert(name, Bucket { store, prefixes });
         }
         let local: Arc<dyn ObjectStore> = Arc::new(Confined::local(roots.clone()));
-        Ok(Self { inner: Arc::new(Inner { roots, local, buckets }) })
+        Ok(Self { inner: Arc::new(Inner { roots, local, buckets }), read: Arc::default() })
+    }
+
+    /// The same stores with a meter of their own.
+    pub fn metered(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), read: Arc::default() }
+    }
+
+    /// Bytes of pinned input read through this handle and its clones since this was last asked.
+    pub fn take_bytes_read(&self) -> u64 {
+        self.read.swap(0, Ordering::Relaxed)
+    }
+
+    /// Where reads of pinned input are counted.
+    pub(crate) fn meter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.read)
     }
 
     /// Store and path of a location: an absolute path, a `file://` URL or an `s3://` URL. Symlinks of a local

@@ -140,7 +140,7 @@ struct Listed {
 async fn find(stores: &Stores, table: &Table, at: &str) -> Result<Listed, DataError> {
     let refused = |e: DataError| match e {
         DataError::Denied { location, reason } => {
-            let hint = "allow the folder with --allow-root DIR, or use a location that the cluster serves";
+            let hint = "allow the folder (`sheaf run --allow-root DIR`; `--allow DIR` of `sheaf coordinator` and `sheaf worker`), or use a location that the cluster serves";
             DataError::Job(JobError::at(at, format!("{location}: {reason}")).hint(hint))
         }
         other => other,

@@ -2,9 +2,11 @@
 //! and where rows stand. A view is data: it travels to every worker, which compiles it once.
 
 mod compiled;
+mod parts;
 
 pub use compiled::CompiledView;
 pub(crate) use compiled::role_error;
+pub use parts::Part;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -160,6 +162,11 @@ impl View {
             out.extend(crate::features::expression::mentioned(filter, &self.columns, &self.params));
         }
         out.into_iter().collect()
+    }
+
+    /// Whether the view reads the ids of prepared rows.
+    pub(crate) fn reads_row_ids(&self) -> bool {
+        self.row_ids == RowIds::OfRows || matches!(self.split, SplitRule::Random { .. })
     }
 
     /// The schema of the shards that the view makes.

@@ -60,7 +60,7 @@ fn logistic(parts: Value) -> Job {
 fn numbers(column: &Column) -> Vec<f64> {
     match column {
         Column::F32(v) => v.iter().map(|v| f64::from(*v)).collect(),
-        Column::F64(v) => v.clone(),
+        Column::F64(v) => v.to_vec(),
         other => panic!("{other:?}"),
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod affine;
 pub(crate) mod columns;
 pub(crate) mod date_parts;
+pub(crate) mod distinct;
 pub(crate) mod expression;
 pub(crate) mod fit;
 pub(crate) mod hash;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array};
 use datafusion::prelude::SessionContext;
+use serde::Serialize;
 
 use crate::features::expression::{self, Compiled};
 use crate::features::hash::{self, Hashed};
@@ -28,7 +29,7 @@ pub(crate) enum Values {
 pub(crate) type Columns = BTreeMap<String, Values>;
 
 /// One operation before it is compiled.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) enum Spec {
     Sql { place: String, sql: SqlColumn, columns: Vec<(String, Type)> },
     Indicate { column: String, output: String },

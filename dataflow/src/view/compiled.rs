@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Decimal128Type, SchemaRef};
+use arrow::datatypes::{Decimal128Type, Float32Type, Float64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::prelude::SessionContext;
 use sheaf_learn::hash::ValueHasher;
 use sheaf_learn::shard::{Column, EncodedShard, Schema};
 
 use crate::features::columns::{listed, nearest};
+use crate::features::distinct::distinct_texts;
 use crate::features::expression::{self, Compiled};
 use crate::features::kinds::{cast_to, missing, numbers, type_name};
 use crate::features::render::each_text;
@@ -96,7 +97,7 @@ impl CompiledView {
 
     /// Encodes one shard. Rows are grouped by segment, in their order inside each.
     pub fn encode(&self, shard: &PreparedShard) -> Result<EncodedShard, FitError> {
-        if shard.batch.num_rows() != shard.row_ids.len() {
+        if self.view.reads_row_ids() && shard.batch.num_rows() != shard.row_ids.len() {
             let (rows, ids) = (shard.batch.num_rows(), shard.row_ids.len());
             return Err(FitError::Data(format!("shard {}: {rows} rows but {ids} row ids", shard.index)));
         }
@@ -159,37 +160,36 @@ impl CompiledView {
         }
         run::run(&self.ops, &mut columns, rows)?;
         let text = self.split.as_ref().map(|r| r.read(batch)).transpose()?;
-        let grouped = group(&self.view.split.segments(row_ids, text.as_ref())?);
+        let grouped = group(&self.view.split.segments(rows, row_ids, text.as_ref())?);
         let outputs = self.view.outputs.iter().map(|o| self.output(o, &columns, batch, &grouped));
         Ok(EncodedShard {
             index,
             rows,
             bounds: grouped.bounds,
             columns: outputs.collect::<Result<_, _>>()?,
-            target: self.read_target(batch)?.map(|v| grouped.apply(v)),
-            weight: self.role("weight", &self.weight, batch)?.map(|v| grouped.apply(v)),
-            offset: self.role("offset", &self.offset, batch)?.map(|v| grouped.apply(v)),
-            row_ids: self.read_ids(batch, row_ids)?.map(|v| grouped.apply(v)),
+            target: self.read_target(batch)?.map(|v| grouped.apply(v).into()),
+            weight: self.role("weight", &self.weight, batch)?.map(|v| grouped.apply(v).into()),
+            offset: self.role("offset", &self.offset, batch)?.map(|v| grouped.apply(v).into()),
+            row_ids: self.read_ids(batch, row_ids)?.map(|v| grouped.apply(v).into()),
         })
     }
 
     fn output(&self, output: &Output, columns: &Columns, batch: &RecordBatch, grouped: &Grouped) -> Result<Column, FitError> {
-        let numeric = |name: &str| plain(columns, name).map(|(array, ty)| floats(grouped.apply(numbers(&array, ty))));
+        let number = |name: &str| plain(columns, name).map(|(array, ty)| numeric(&array, ty, grouped));
         match &output.source {
-            Source::Number(name) => numeric(name),
+            Source::Number(name) => number(name),
             Source::Feature => match columns.get(&output.name) {
-                Some(Values::Code(codes)) => Ok(Column::Code(grouped.apply(codes.clone()))),
+                Some(Values::Code(codes)) => Ok(Column::Code(grouped.pick(codes.len(), |row| codes[row]).into())),
                 Some(Values::Sparse(offsets, entries)) => {
                     let (offsets, entries) = grouped.apply_sparse(offsets.clone(), entries.clone());
-                    Ok(Column::Sparse { offsets, entries })
+                    Ok(Column::Sparse { offsets: offsets.into(), entries: entries.into() })
                 }
-                _ => numeric(&output.name),
+                _ => number(&output.name),
             },
             Source::Text(name) => {
                 let (array, ty) = plain(columns, name)?;
-                let mut values: Vec<Option<Box<[u8]>>> = Vec::with_capacity(array.len());
-                each_text(&array, ty, |_, text| values.push(text.map(|t| t.as_bytes().into())));
-                Ok(Column::Bytes(grouped.apply(values)))
+                let (codes, values) = distinct_texts(&array, ty)?;
+                Ok(Column::Bytes { codes: grouped.apply(codes).into(), values: values.into() })
             }
             Source::Flag { test, filter } => {
                 let mut flags = flags(test, columns, batch.num_rows())?;
@@ -197,7 +197,7 @@ impl CompiledView {
                     let here = self.condition(filter, batch)?;
                     flags.iter_mut().zip(here.values().iter()).for_each(|(f, here)| *f = if here { *f } else { 0.0 });
                 }
-                Ok(Column::F32(grouped.apply(flags)))
+                Ok(Column::F32(grouped.apply(flags).into()))
             }
         }
     }
@@ -278,6 +278,27 @@ fn conditions(view: &View, prepared: &SchemaRef, session: &SessionContext) -> Re
         out.insert(sql.clone(), Condition { reads, compiled });
     }
     Ok(out)
+}
+
+/// Numbers in the order of their segments. Columns of floats are read where they stand.
+fn numeric(array: &ArrayRef, ty: Type, grouped: &Grouped) -> Column {
+    match ty {
+        Type::Float32 => {
+            let values = array.as_primitive::<Float32Type>();
+            let one_nan = |v: f32| if v.is_nan() { f32::NAN } else { v };
+            let raw = values.values();
+            let picked = match values.nulls().filter(|nulls| nulls.null_count() > 0) {
+                None => grouped.pick(raw.len(), |row| one_nan(raw[row])),
+                Some(nulls) => grouped.pick(raw.len(), |row| if nulls.is_null(row) { f32::NAN } else { one_nan(raw[row]) }),
+            };
+            Column::F32(picked.into())
+        }
+        Type::Float64 if array.null_count() == 0 => {
+            let raw = array.as_primitive::<Float64Type>().values();
+            floats(grouped.pick(raw.len(), |row| raw[row]))
+        }
+        _ => floats(grouped.apply(numbers(array, ty))),
+    }
 }
 
 /// f32 where every value round-trips, else f64; a missing value is the one quiet NaN.
