@@ -22,6 +22,8 @@ pub enum Exit {
     Timeout = 7,
     /// A declared limit or check was broken.
     Limit = 8,
+    /// A coordinator whose durable log stopped, as on a full disk: its supervisor is to start it again.
+    LogStopped = 70,
     /// Interrupted by Ctrl-C.
     Interrupted = 130,
 }

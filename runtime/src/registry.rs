@@ -1,7 +1,11 @@
 //! The registry: `models/NAME/000003.json`, written if absent, is the readable truth, so that models
 //! can be listed and used without a coordinator. A model that was not published stays under its job.
+//!
+//! A job publishes once, through any failure: before it writes a version it notes under its own id which
+//! one that will be, and whoever goes on with the job looks there first.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,9 +17,7 @@ use sheaf_dataflow::stores::Stores;
 use crate::documents::join;
 use crate::exit::Exit;
 use crate::fault::Fault;
-
-/// Newest versions among which a job's own is looked for before it publishes.
-const RECENT: usize = 32;
+use crate::retry;
 
 /// How a model came to be, and where it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,35 +81,50 @@ impl From<DataError> for RegistryError {
     }
 }
 
+/// The version that a job is about to write, or has written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Claim {
+    name: String,
+    version: u32,
+}
+
 /// The registry of one store; cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
     stores: Stores,
     base: String,
+    /// Aliases are read, changed and written.
+    aliasing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Registry {
     /// The registry below `base`.
     pub fn new(stores: Stores, base: impl Into<String>) -> Self {
-        Self { stores, base: base.into() }
+        Self { stores, base: base.into(), aliasing: Arc::default() }
     }
 
     /// Publishes under the next free version; gives the record as written. Two publishers never get the
-    /// same version, since a record is only written if absent.
+    /// same version, since a record is only written if absent, and a job that publishes again, as after a
+    /// crash, gets what it has published already.
     pub async fn publish(&self, name: &str, record: Record) -> Result<Record, RegistryError> {
-        let versions = self.versions(name).await?;
-        for version in versions.iter().rev().take(RECENT) {
-            // A driver that was stopped between publishing and its journal publishes once all the same.
-            let known: Option<Record> = self.read(&self.version_location(name, *version)).await?;
-            if let Some(known) = known.filter(|known| known.job_id == record.job_id) {
-                return Ok(known);
-            }
-        }
-        let mut version = versions.last().copied().unwrap_or(0) + 1;
+        let claim_location = join(&self.base, &format!("jobs/{}/published.json", record.job_id));
+        let earlier: Option<Claim> = self.read(&claim_location).await?;
+        let mut version = match earlier.filter(|claim| claim.name == name) {
+            Some(claim) => claim.version,
+            None => self.versions(name).await?.last().copied().unwrap_or(0) + 1,
+        };
         loop {
+            let claim = Claim { name: name.to_owned(), version };
+            self.write(&claim_location, &claim).await?;
             let record = Record { name: Some(name.to_owned()), version: Some(version), ..record.clone() };
-            if self.stores.put_if_absent(&self.version_location(name, version), to_bytes(&record)?).await? {
+            let (location, bytes) = (self.version_location(name, version), to_bytes(&record)?);
+            if retry::store(|| self.stores.put_if_absent(&location, bytes.clone())).await? {
                 return Ok(record);
+            }
+            // Ours, if a crash or a store that answered late lies between; else another job's.
+            let there: Option<Record> = self.read(&location).await?;
+            if let Some(there) = there.filter(|there| there.job_id == record.job_id) {
+                return Ok(there);
             }
             version += 1;
         }
@@ -116,16 +133,15 @@ impl Registry {
     /// Keeps a model with its job: readable as `JOB`.
     pub async fn keep(&self, record: &Record) -> Result<(), RegistryError> {
         let location = join(&self.base, &format!("jobs/{}/model.json", record.job_id));
-        self.stores.put_atomic(&location, to_bytes(record)?).await?;
-        Ok(())
+        self.write(&location, record).await
     }
 
     /// Points an alias to a version.
     pub async fn set_alias(&self, name: &str, alias: &str, version: u32) -> Result<(), RegistryError> {
+        let _one_at_a_time = self.aliasing.lock().await;
         let mut aliases = self.aliases(name).await?;
         aliases.insert(alias.to_owned(), version);
-        self.stores.put_atomic(&self.aliases_location(name), to_bytes(&aliases)?).await?;
-        Ok(())
+        self.write(&self.aliases_location(name), &aliases).await
     }
 
     /// Aliases of a model.
@@ -135,7 +151,8 @@ impl Registry {
 
     /// Versions of a model, ascending.
     pub async fn versions(&self, name: &str) -> Result<Vec<u32>, RegistryError> {
-        let files = self.stores.list(&join(&self.base, &format!("models/{name}"))).await?;
+        let folder = join(&self.base, &format!("models/{name}"));
+        let files = retry::store(|| self.stores.list(&folder)).await?;
         let number = |path: &String| path.rsplit('/').next()?.strip_suffix(".json")?.parse().ok();
         let mut versions: Vec<u32> = files.iter().filter_map(number).collect();
         versions.sort_unstable();
@@ -197,13 +214,18 @@ impl Registry {
     }
 
     async fn read<T: serde::de::DeserializeOwned>(&self, location: &str) -> Result<Option<T>, RegistryError> {
-        let bytes = match self.stores.get(location).await {
+        let bytes = match retry::store(|| self.stores.get(location)).await {
             Ok(bytes) => bytes,
             Err(DataError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let value = serde_json::from_slice(&bytes).map_err(|e| Fault::internal(format!("read {location}: {e}")))?;
         Ok(Some(value))
+    }
+
+    async fn write<T: Serialize>(&self, location: &str, value: &T) -> Result<(), RegistryError> {
+        let bytes = to_bytes(value)?;
+        Ok(retry::store(|| self.stores.put_atomic(location, bytes.clone())).await?)
     }
 
     fn version_location(&self, name: &str, version: u32) -> String {
@@ -225,4 +247,51 @@ fn spans(versions: &[u32]) -> String {
 
 fn to_bytes<T: Serialize>(value: &T) -> Result<Bytes, Fault> {
     serde_json::to_vec_pretty(value).map(Bytes::from).map_err(|e| Fault::internal(format!("write record: {e}")))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+    use sheaf_dataflow::stores::StoreOptions;
+
+    use super::*;
+
+    fn registry(folder: &std::path::Path) -> Registry {
+        let stores = Stores::new(StoreOptions { local_roots: vec![folder.to_owned()], ..StoreOptions::default() }).unwrap();
+        Registry::new(stores, folder.to_str().unwrap())
+    }
+
+    fn record(job: &str) -> Record {
+        let text = json!({
+            "name": null, "version": null, "sha256": "s", "artifact": "a", "job_id": job, "created": "now",
+            "job": {"version": 1, "name": "m", "tables": []}, "data_fingerprint": "d", "numeric_version": 1,
+            "code_version": "0", "result": {}, "intercept": null, "coefficients": null,
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_job_publishes_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = registry(folder.path());
+        assert_eq!(registry.publish("m", record("a")).await.unwrap().version, Some(1));
+        assert_eq!(registry.publish("m", record("b")).await.unwrap().version, Some(2));
+        assert_eq!(registry.publish("m", record("a")).await.unwrap().version, Some(1));
+        assert_eq!(registry.publish("m", record("c")).await.unwrap().version, Some(3));
+        assert_eq!(registry.versions("m").await.unwrap(), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_crash_between_claim_and_record_leaves_no_gap_and_takes_nobodys_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = registry(folder.path());
+        let claim = Claim { name: "m".into(), version: 1 };
+        registry.write(&join(&registry.base, "jobs/a/published.json"), &claim).await.unwrap();
+        // Another job was faster.
+        assert_eq!(registry.publish("m", record("b")).await.unwrap().version, Some(1));
+        assert_eq!(registry.publish("m", record("a")).await.unwrap().version, Some(2));
+        assert_eq!(registry.publish("m", record("a")).await.unwrap().version, Some(2));
+        assert_eq!(registry.versions("m").await.unwrap(), [1, 2]);
+    }
 }

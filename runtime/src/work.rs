@@ -46,6 +46,21 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// Where the rows of a leaf of its tree come from, for people; empty if that is not known.
+    pub fn place(&self, leaf: u32) -> String {
+        match self {
+            Work::Count { dataset } => dataset.place_of_unit(leaf).unwrap_or_default(),
+            Work::Materialise { dataset, .. } => format!("all rows of table {}", dataset.table),
+            Work::Steps { dataset, .. } => dataset.place(leaf),
+            Work::Score { dataset, chunks, .. } => {
+                let chunk = chunks.get(leaf as usize).zip(chunks.get(leaf as usize + 1));
+                chunk.map_or_else(String::new, |(first, end)| format!("shards {first}..{end}, from {}", dataset.place(*first)))
+            }
+        }
+    }
+}
+
 /// What a task gives back: its index and a JSON text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskOutput {
