@@ -1,26 +1,32 @@
 //! The event loop: the one owner of the engine. Inputs become events, commands are carried out in
 //! order. It never computes and never waits.
 
-use std::collections::BTreeMap;
+mod explaining;
+mod watching;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sheaf_cluster::coverage::Block;
-use sheaf_cluster::durable::FailKind;
 use sheaf_cluster::id::{JobId, Stage, Step, Token, WorkerId};
 use sheaf_cluster::stage::StagePlan;
 use sheaf_cluster::{Command, Engine, Event};
 use sheaf_learn::algorithm::Report;
 use sheaf_proto::v1::{self, join_cluster_response::Command as Wire, watch_job_response::Event as Watch};
-use sheaf_runtime::fault::{Fault, Kind};
-use tokio::sync::{mpsc, oneshot};
+use sheaf_runtime::fault::Fault;
+use sheaf_runtime::work::Work;
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
+use crate::account::{Account, StepClock};
 use crate::context::now;
+use crate::driver::checkpoint::Position;
 use crate::feed::Feeds;
 use crate::host::{Host, Product};
+use crate::metrics::Metrics;
 
 /// Messages up to this size travel on the control stream.
 const INLINE_MESSAGE: usize = 64 << 10;
@@ -34,6 +40,8 @@ pub enum Input {
     Joined {
         /// What it said.
         hello: v1::Hello,
+        /// Where it called from.
+        address: String,
         /// Its control stream.
         commands: mpsc::UnboundedSender<Result<v1::JoinClusterResponse, tonic::Status>>,
         /// Its number.
@@ -98,6 +106,12 @@ pub enum Input {
     Drivers(mpsc::UnboundedSender<DriverOrder>),
     /// Someone asks who is here.
     Workers(oneshot::Sender<Vec<v1::WorkerSummary>>),
+    /// A worker is alive, and says how full it is.
+    Beat(WorkerId, v1::Heartbeat),
+    /// Someone asks for metrics that say how things are; the answer also shows that the loop goes round.
+    Observe(oneshot::Sender<()>),
+    /// Someone asks where the time of a job went, stage by stage.
+    Accounts(JobId, oneshot::Sender<Vec<(String, Account)>>),
     /// Someone asks why a job waits.
     WhyWaiting(JobId, oneshot::Sender<Option<String>>),
 }
@@ -130,10 +144,12 @@ pub struct Opening {
     pub plan: StagePlan,
     /// Hash of the work document.
     pub work: String,
+    /// The work itself: it knows where the rows of a shard come from.
+    pub subject: Arc<Work>,
     /// The stage's thread.
     pub host: Host,
-    /// Where states for checkpoints go.
-    pub states: Option<mpsc::UnboundedSender<(u64, Vec<u8>)>>,
+    /// Where it goes on, and how far it is, for checkpoints; absent: it starts from the start and keeps none.
+    pub position: Option<watch::Sender<Position>>,
     /// What comes of it.
     pub reply: oneshot::Sender<Result<Ended, Fault>>,
 }
@@ -149,25 +165,6 @@ pub struct Ended {
     pub reports: Vec<Vec<Report>>,
     /// What it cost.
     pub account: Account,
-}
-
-/// What a stage cost, over all workers.
-#[derive(Debug, Clone, Default)]
-pub struct Account {
-    /// Reading and encoding, ns.
-    pub read_ns: u64,
-    /// Partials, ns.
-    pub compute_ns: u64,
-    /// Merging on workers, ns.
-    pub merge_ns: u64,
-    /// Time from opening to end, ns.
-    pub wall_ns: u64,
-    /// Rows gone through in the first step.
-    pub rows: u64,
-    /// Accepted blocks by worker.
-    pub blocks: BTreeMap<u64, u64>,
-    /// Shards accepted by worker, over all steps.
-    pub shards: BTreeMap<u64, u64>,
 }
 
 /// What happens to drivers.
@@ -202,8 +199,10 @@ impl LoopHandle {
 }
 
 struct WorkerEntry {
+    instance: u64,
     commands: mpsc::UnboundedSender<Result<v1::JoinClusterResponse, tonic::Status>>,
     summary: v1::WorkerSummary,
+    doings: watching::Doings,
 }
 
 struct StageEntry {
@@ -211,7 +210,10 @@ struct StageEntry {
     opened: Instant,
     step: Step,
     message: Arc<Vec<u8>>,
+    clock: Option<StepClock>,
     covered: u64,
+    /// Steps that an earlier leader took.
+    first: u64,
     steps: u64,
     reports: Vec<Vec<Report>>,
     account: Account,
@@ -228,6 +230,15 @@ pub struct EventLoop {
     drivers: Option<mpsc::UnboundedSender<DriverOrder>>,
     next_worker: u64,
     heartbeat: Duration,
+    metrics: Metrics,
+    /// What the finished stages of jobs cost, by phase.
+    finished: BTreeMap<JobId, Vec<(String, Account)>>,
+    /// Jobs that have ended and are still in there.
+    remembered: VecDeque<JobId>,
+}
+
+fn wire_ranges(ranges: Vec<Range<u32>>) -> Vec<v1::ShardRange> {
+    ranges.into_iter().map(|r| v1::ShardRange { start: r.start, end: r.end }).collect()
 }
 
 /// Makes a loop's handle and inbox.
@@ -238,8 +249,19 @@ pub fn channel() -> (LoopHandle, mpsc::UnboundedReceiver<Input>) {
 
 impl EventLoop {
     /// A loop around an engine.
-    pub fn new(engine: Engine, feeds: Feeds, heartbeat: Duration) -> Self {
-        Self { engine, feeds, workers: BTreeMap::new(), stages: BTreeMap::new(), drivers: None, next_worker: 1, heartbeat }
+    pub fn new(engine: Engine, feeds: Feeds, heartbeat: Duration, metrics: Metrics) -> Self {
+        Self {
+            engine,
+            feeds,
+            workers: BTreeMap::new(),
+            stages: BTreeMap::new(),
+            drivers: None,
+            next_worker: 1,
+            heartbeat,
+            metrics,
+            finished: BTreeMap::new(),
+            remembered: VecDeque::new(),
+        }
     }
 
     /// Runs until every handle is gone.
@@ -260,13 +282,16 @@ impl EventLoop {
     fn take(&mut self, input: Input) {
         match input {
             Input::Event(event) => self.event(event),
-            Input::Joined { hello, commands, reply } => self.joined(hello, commands, reply),
+            Input::Joined { hello, address, commands, reply } => self.joined(hello, address, commands, reply),
             Input::Blocks(blocks) => self.blocks(blocks),
             Input::ShardFailed { worker, stage, token, shard, fault } => self.shard_failed(worker, stage, token, shard, fault),
             Input::OpenStage(opening) => self.open_stage(*opening),
             Input::StepReady { stage, step, message, state, report } => self.step_ready(&stage, step, message, state, report),
             Input::StageDone { stage, product, report } => self.stage_done(&stage, product, report),
-            Input::StageFailed { stage, fault } => self.end_stage(&stage, |_| Err(fault)),
+            Input::StageFailed { stage, fault } => {
+                self.finished(&stage);
+                self.end_stage(&stage, |_| Err(fault));
+            }
             Input::FetchMessage { stage, step, reply } => {
                 let entry = self.stages.get(&stage).filter(|entry| entry.step == step);
                 // The asker may have gone; its stream tells.
@@ -274,7 +299,15 @@ impl EventLoop {
             }
             Input::Drivers(drivers) => self.drivers = Some(drivers),
             Input::Workers(reply) => {
-                let _ = reply.send(self.workers.values().map(|w| w.summary.clone()).collect());
+                let _ = reply.send(self.summaries());
+            }
+            Input::Beat(worker, beat) => self.beat(worker, &beat),
+            Input::Observe(reply) => {
+                self.metrics.observe(&self.engine);
+                let _ = reply.send(());
+            }
+            Input::Accounts(job, reply) => {
+                let _ = reply.send(self.accounts(&job));
             }
             Input::WhyWaiting(job, reply) => {
                 let _ = reply.send(self.engine.waiting(&job).map(|w| w.to_string()));
@@ -286,10 +319,15 @@ impl EventLoop {
         if let Event::WorkerLost { worker, reason } = &event
             && self.workers.remove(worker).is_some()
         {
-            warn!(%worker, reason, "worker lost");
+            warn!(worker = worker.0, reason, "worker lost");
+            self.gone(*worker, "stream");
         }
         if let Event::StageClosed { stage } = &event {
+            self.finished(stage);
             self.stages.remove(stage);
+        }
+        if let Event::JobEnded { job } = &event {
+            self.remember(job);
         }
         self.handle(event);
     }
@@ -300,7 +338,11 @@ impl EventLoop {
     }
 
     fn handle_with(&mut self, event: Event, payload: &mut Option<(WorkerId, Option<Bytes>)>) {
-        for command in self.engine.handle(event, now()) {
+        self.metrics.event(&event);
+        let began = Instant::now();
+        let commands = self.engine.handle(event, now());
+        self.metrics.decided(began.elapsed(), &commands);
+        for command in commands {
             self.execute(command, payload);
         }
     }
@@ -308,15 +350,35 @@ impl EventLoop {
     fn joined(
         &mut self,
         hello: v1::Hello,
+        address: String,
         commands: mpsc::UnboundedSender<Result<v1::JoinClusterResponse, tonic::Status>>,
         reply: oneshot::Sender<WorkerId>,
     ) {
+        let earlier = self
+            .workers
+            .iter()
+            .find(|(_, entry)| entry.instance != 0 && entry.instance == hello.instance)
+            .map(|(worker, _)| *worker);
+        if let Some(worker) = earlier {
+            // Its old stream may be silent for a while yet.
+            self.event(Event::WorkerLost { worker, reason: "it joined again".to_owned() });
+        }
         let worker = WorkerId(self.next_worker);
         self.next_worker += 1;
-        let (pid, threads, memory_bytes) = (hello.pid, hello.threads, hello.memory_bytes);
-        let summary = v1::WorkerSummary { worker: worker.0, pid, threads, memory_bytes, level: hello.level, blocks: 0, steps: 0 };
-        info!(%worker, pid, threads, level = summary.level, "worker joined");
-        self.workers.insert(worker, WorkerEntry { commands, summary });
+        let (instance, pid, threads, memory_bytes) = (hello.instance, hello.pid, hello.threads, hello.memory_bytes);
+        let summary = v1::WorkerSummary {
+            worker: worker.0,
+            pid,
+            threads,
+            memory_bytes,
+            level: hello.level,
+            name: hello.name,
+            address,
+            joined_ms: now().0,
+            ..Default::default()
+        };
+        info!(worker = worker.0, pid, threads, kernels = summary.level, "worker joined");
+        self.workers.insert(worker, WorkerEntry { instance, commands, summary, doings: Default::default() });
         let _ = reply.send(worker);
         let heartbeat_ms = self.heartbeat.as_millis() as u64;
         self.tell(worker, Wire::Welcome(v1::Welcome { worker: worker.0, term: self.engine.term().0, heartbeat_ms }));
@@ -325,13 +387,9 @@ impl EventLoop {
 
     fn blocks(&mut self, blocks: Blocks) {
         let Blocks { worker, stage, step, token, blocks, spent } = blocks;
-        if let Some(entry) = self.stages.get_mut(&stage) {
-            entry.account.read_ns += spent.read_ns;
-            entry.account.compute_ns += spent.compute_ns;
-            entry.account.merge_ns += spent.merge_ns;
-            entry.account.rows += if entry.steps == 0 { spent.rows } else { 0 };
-        }
+        self.spent(worker, &stage, step, &spent);
         for (block, value) in blocks {
+            self.metrics.received(value.as_ref().map_or(0, Bytes::len) as u64);
             let digest = xxhash_rust::xxh3::xxh3_64_with_seed(value.as_deref().unwrap_or_default(), u64::from(value.is_some()));
             let event = Event::BlockArrived { worker, stage: stage.clone(), step, token, block, digest };
             self.handle_with(event, &mut Some((worker, value)));
@@ -341,22 +399,31 @@ impl EventLoop {
 
     fn shard_failed(&mut self, worker: WorkerId, stage: Stage, token: Token, shard: u32, fault: Fault) {
         let (retry, message) = (fault.retry, fault.message.clone());
+        self.metrics.shard_failed(retry);
         if let Some(entry) = self.stages.get_mut(&stage) {
             entry.fault = Some(fault);
         }
-        self.handle(Event::ShardFailed { worker, stage, token, shard, retry, message });
+        let event = Event::ShardFailed { worker, stage: stage.clone(), token, shard, retry, message };
+        self.handle(event);
+        // It tells the kind of the failure that follows at once, and of no later one.
+        if let Some(entry) = self.stages.get_mut(&stage) {
+            entry.fault = None;
+        }
     }
 
     fn open_stage(&mut self, opening: Opening) {
         let (stage, plan) = (opening.stage.clone(), opening.plan.clone());
+        let taken = opening.position.as_ref().map(|position| position.borrow().clone()).unwrap_or_default();
         let entry = StageEntry {
             opening,
             opened: Instant::now(),
             step: Step(0),
             message: Arc::default(),
+            clock: None,
             covered: 0,
-            steps: 0,
-            reports: Vec::new(),
+            first: taken.step,
+            steps: taken.step,
+            reports: taken.reports,
             account: Account::default(),
             shown: Instant::now(),
             fault: None,
@@ -369,24 +436,28 @@ impl EventLoop {
     }
 
     fn step_ready(&mut self, stage: &Stage, step: Step, message: Arc<Vec<u8>>, state: Vec<u8>, report: Vec<Report>) {
+        self.end_step(stage);
         let Some(entry) = self.stages.get_mut(stage) else { return };
         entry.step = step;
         entry.message = message;
+        entry.clock = Some(StepClock::begin(Instant::now()));
         entry.covered = 0;
-        if let Some(states) = &entry.opening.states {
-            // The driver may be on its way out.
-            let _ = states.send((step.0, state));
+        if let Some(position) = &entry.opening.position {
+            position.send_modify(|position| position.advance(step.0, state, &report));
         }
         self.note_report(stage, report);
         self.handle(Event::StepReady { stage: stage.clone(), step });
+        if let Some(clock) = self.clock(stage) {
+            clock.sent(Instant::now());
+        }
     }
 
     fn stage_done(&mut self, stage: &Stage, product: Product, report: Vec<Report>) {
+        self.end_step(stage);
         self.note_report(stage, report);
         self.show(stage, true);
+        let account = self.finished(stage);
         self.end_stage(stage, |entry| {
-            let mut account = std::mem::take(&mut entry.account);
-            account.wall_ns = entry.opened.elapsed().as_nanos() as u64;
             Ok(Ended { product, steps: entry.steps, reports: std::mem::take(&mut entry.reports), account })
         });
     }
@@ -412,20 +483,23 @@ impl EventLoop {
 
     fn execute(&mut self, command: Command, payload: &mut Option<(WorkerId, Option<Bytes>)>) {
         match command {
-            Command::StartJob { job } => self.order(DriverOrder::Start(job)),
-            Command::FailJob { job, kind, message } => {
+            Command::StartJob { job } => {
+                self.metrics.job_started(&job, now());
+                self.order(DriverOrder::Start(job));
+            }
+            Command::FailJob { job, kind, message, shard } => {
+                let message = self.with_place(message, shard);
                 let fault = self.fault_of(&job, kind, message);
                 self.order(DriverOrder::Stop(job, Stop::Fail(fault)));
             }
             Command::CancelJob { job } => self.order(DriverOrder::Stop(job, Stop::Cancel)),
-            Command::OpenStage { worker, stage, token } => {
+            Command::OpenStage { worker, stage, token, prepare } => {
                 let Some(entry) = self.stages.get(&stage) else { return };
-                let work = entry.opening.work.clone();
-                self.tell(
-                    worker,
-                    Wire::OpenStage(v1::OpenStage { stage: Some((&stage).into()), token: Some(token.into()), work }),
-                );
+                let (work, prepare) = (entry.opening.work.clone(), wire_ranges(prepare));
+                let (stage, token) = (Some((&stage).into()), Some(token.into()));
+                self.tell(worker, Wire::OpenStage(v1::OpenStage { stage, token, work, prepare }));
             }
+            Command::Note(note) => self.note(note),
             Command::Compute { worker, stage, step, token, ranges } => self.compute(worker, &stage, step, token, ranges),
             Command::CloseStage { worker, stage } => {
                 self.tell(worker, Wire::CloseStage(v1::CloseStage { stage: Some((&stage).into()) }))
@@ -433,24 +507,34 @@ impl EventLoop {
             Command::Accept { stage, block, .. } => self.accept(&stage, block, payload.take()),
             Command::Refuse { worker, stage, step, block, reason } => {
                 *payload = None;
-                debug!(%worker, %stage, %step, ?block, reason, "block refused");
+                self.metrics.refused(&reason);
+                debug!(job = %stage.job, stage = stage.number, step = step.0, worker = worker.0, ?block, reason, "block refused");
             }
             Command::CompleteStep { stage, .. } => {
                 if let Some(entry) = self.stages.get_mut(&stage) {
                     entry.steps += 1;
+                    entry.clock.iter_mut().for_each(|clock| clock.complete(Instant::now()));
                     entry.opening.host.complete();
                 }
             }
-            Command::Disconnect { worker, reason } => self.dismiss(worker, reason, true),
-            Command::DrainDone { worker } => self.dismiss(worker, "drained".to_owned(), false),
+            Command::Disconnect { worker, reason } => {
+                self.gone(worker, "silent");
+                self.dismiss(worker, reason, true);
+            }
+            Command::DrainDone { worker } => {
+                self.gone(worker, "drained");
+                self.dismiss(worker, "drained".to_owned(), false);
+            }
         }
     }
 
     fn compute(&mut self, worker: WorkerId, stage: &Stage, step: Step, token: Token, ranges: Vec<Range<u32>>) {
-        let Some(entry) = self.stages.get(stage) else { return };
+        let Some(entry) = self.stages.get_mut(stage) else { return };
+        entry.clock.iter_mut().for_each(|clock| clock.ordered(worker.0, Instant::now()));
+        self.metrics.message_sent(entry.message.len());
         let fetch = entry.message.len() > INLINE_MESSAGE;
         let message = if fetch { Vec::new() } else { entry.message.to_vec() };
-        let ranges = ranges.into_iter().map(|r| v1::ShardRange { start: r.start, end: r.end }).collect();
+        let ranges = wire_ranges(ranges);
         let (stage, token) = (Some(stage.into()), Some(token.into()));
         self.tell(worker, Wire::Compute(v1::Compute { stage, step: step.0, token, ranges, message, fetch }));
         if let Some(entry) = self.workers.get_mut(&worker) {
@@ -462,8 +546,8 @@ impl EventLoop {
         let (Some(entry), Some((worker, value))) = (self.stages.get_mut(stage), payload) else { return };
         let shards = block.range(entry.opening.plan.shards).len() as u64;
         entry.covered += shards;
-        *entry.account.blocks.entry(worker.0).or_default() += 1;
-        *entry.account.shards.entry(worker.0).or_default() += shards;
+        entry.account.accepted(worker.0, shards);
+        self.metrics.accepted(shards);
         let block = sheaf_learn::tree::Block { level: block.level, index: block.index };
         entry.opening.host.merge(block, value);
         if let Some(worker) = self.workers.get_mut(&worker) {
@@ -471,25 +555,11 @@ impl EventLoop {
         }
     }
 
-    /// Keeps the kind of a worker's own fault where the engine only knows its message.
-    fn fault_of(&self, job: &JobId, kind: FailKind, message: String) -> Fault {
-        let own = self.stages.iter().filter(|(stage, _)| stage.job == *job).find_map(|(_, entry)| entry.fault.as_ref());
-        let kind = match (kind, own) {
-            (FailKind::Data | FailKind::Input | FailKind::Job, Some(fault)) => fault.kind,
-            (FailKind::Job, None) => Kind::Job,
-            (FailKind::Input | FailKind::Data, None) => Kind::Data,
-            (FailKind::Limit, _) => Kind::Limit,
-            (FailKind::Deadline, _) => Kind::Deadline,
-            (FailKind::Internal, _) => Kind::Internal,
-        };
-        Fault::new(kind, message)
-    }
-
     fn dismiss(&mut self, worker: WorkerId, reason: String, broken: bool) {
         if broken {
-            warn!(%worker, reason, "worker disconnected");
+            warn!(worker = worker.0, reason, "worker disconnected");
         }
-        self.tell(worker, Wire::Leave(v1::Leave { reason }));
+        self.tell(worker, Wire::Leave(v1::Leave { reason, rejoin: broken }));
         self.workers.remove(&worker);
     }
 
@@ -518,7 +588,7 @@ impl EventLoop {
             done: entry.covered,
             total: u64::from(entry.opening.plan.shards),
             rows: entry.account.rows,
-            workers: entry.account.blocks.len() as u32,
+            workers: entry.account.contributors() as u32,
         };
         self.feeds.of(&stage.job).send(Watch::PhaseProgress(progress));
     }

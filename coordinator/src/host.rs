@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use sheaf_cluster::id::{Stage, Step};
 use sheaf_learn::algorithm::{Progress, Report};
-use sheaf_learn::program::Program;
+use sheaf_learn::program::{Partial, Program};
 use sheaf_learn::tree::{Block, Merger};
 use sheaf_runtime::fault::Fault;
 use sheaf_runtime::work::{Work, merge_outputs};
@@ -30,6 +30,8 @@ pub struct Resume {
     pub step: u64,
     /// State of a checkpoint; absent: from the start.
     pub state: Option<Vec<u8>>,
+    /// Reports of the steps before.
+    pub reports: Vec<Vec<Report>>,
 }
 
 /// Orders to the stage's thread. Dropping it ends the thread.
@@ -86,13 +88,19 @@ impl Host {
     }
 }
 
+/// What blocks carry, decoded once.
+enum Sum {
+    Partial(Partial),
+    Outputs(Vec<u8>),
+}
+
 struct Thread {
     stage: Stage,
     program: Option<Box<dyn Program>>,
     shards: u32,
     state: Vec<u8>,
     step: u64,
-    merger: Merger<Vec<u8>>,
+    merger: Merger<Sum>,
     events: LoopHandle,
 }
 
@@ -135,11 +143,17 @@ impl Thread {
 
     fn merge(&mut self, block: Block, value: Option<Bytes>) -> Result<(), Fault> {
         let program = self.program.as_deref();
-        let merge = |a: Vec<u8>, b: Vec<u8>| match program {
-            Some(program) => program.merge(&a, &b).map_err(Fault::from),
-            None => merge_outputs(&a, &b),
+        let decode = |bytes: Bytes| match program {
+            Some(program) => program.read(&bytes).map(Sum::Partial).map_err(Fault::from),
+            None => Ok(Sum::Outputs(bytes.into())),
         };
-        self.merger.insert(block, value.map(Vec::from), merge)
+        let merge = |left: Sum, right: Sum| match (program, left, right) {
+            (Some(program), Sum::Partial(a), Sum::Partial(b)) => program.merge(a, b).map(Sum::Partial).map_err(Fault::from),
+            (None, Sum::Outputs(a), Sum::Outputs(b)) => merge_outputs(&a, &b).map(Sum::Outputs),
+            _ => Err(Fault::internal("blocks of two kinds met in one stage")),
+        };
+        let value = value.map(decode).transpose()?;
+        self.merger.insert(block, value, merge)
     }
 
     /// Takes in the total; true when the stage is done.
@@ -147,11 +161,19 @@ impl Thread {
         let merger = std::mem::replace(&mut self.merger, Merger::new(self.shards));
         let total = merger.total().ok_or_else(|| Fault::internal("a step was called complete before all shards were in"))?;
         let Some(program) = &self.program else {
-            let outputs = Product::Outputs(total.unwrap_or_else(|| sheaf_runtime::work::encode_outputs(&[])));
-            self.events.send(Input::StageDone { stage: self.stage.clone(), product: outputs, report: Vec::new() });
+            let outputs = match total {
+                Some(Sum::Outputs(outputs)) => outputs,
+                _ => sheaf_runtime::work::encode_outputs(&[]),
+            };
+            let product = Product::Outputs(outputs);
+            self.events.send(Input::StageDone { stage: self.stage.clone(), product, report: Vec::new() });
             return Ok(true);
         };
-        let progress = program.update(&mut self.state, total.as_deref())?;
+        let total = match total {
+            Some(Sum::Partial(partial)) => Some(partial),
+            _ => None,
+        };
+        let progress = program.update(&mut self.state, total)?;
         let report = program.report(&self.state)?;
         self.step += 1;
         if progress == Progress::Continue {

@@ -16,7 +16,7 @@ use sheaf_runtime::fault::Fault;
 use sheaf_runtime::order::{Order, Predict};
 use sheaf_runtime::output::Output;
 
-use crate::context::Context;
+use crate::context::{Context, Estimate};
 use crate::driver::predict_scorer;
 
 /// What `sheaf plan` shows.
@@ -43,10 +43,15 @@ pub struct Plan {
 }
 
 /// Checks an order; the errors name their places in the job file. Gives the fingerprint of the data it
-/// was checked against.
-pub async fn validate(context: &Context, order: &Order, now_ns: i64) -> Result<String, Fault> {
+/// was checked against, and what the order will take (without what the cluster has).
+pub async fn validate(context: &Context, order: &Order, now_ns: i64) -> Result<(String, Estimate), Fault> {
     match order {
-        Order::Run { job } => plan_job(job, &context.stores, now_ns).await.map(|plan| plan.data),
+        Order::Run { job } => {
+            let plan = plan_job(job, &context.stores, now_ns).await?;
+            let (units, shards) = (u64::from(plan.units), u64::from(plan.shards));
+            let estimate = Estimate { rows: plan.rows, units, shards, encoded_bytes: plan.memory_bytes, ..Estimate::default() };
+            Ok((plan.data, estimate))
+        }
         Order::Predict(order) => predict(context, order, now_ns).await,
     }
 }
@@ -167,14 +172,18 @@ pub fn metric_names(job: &Job, task: &str) -> Vec<String> {
     names
 }
 
-async fn predict(context: &Context, order: &Predict, now_ns: i64) -> Result<String, Fault> {
+async fn predict(context: &Context, order: &Predict, now_ns: i64) -> Result<(String, Estimate), Fault> {
     let artifact = load_artifact(context, order).await?;
     let planned = plan(&order.job, &context.stores, now_ns).await?;
     let session = context.stores.session(now_ns);
     predict_scorer(artifact, order).compile(planned.schema.clone(), &session).map_err(Fault::from)?;
     // Opened and dropped: whether the folder may be written is known before anything runs.
     Output::open(&order.to, &crate::driver::predict_writer(order), "check")?;
-    Ok(planned.dataset.fingerprint())
+    let dataset = &planned.dataset;
+    let (units, shards) = (u64::from(dataset.units()), u64::from(dataset.shards()));
+    // Scoring keeps nothing.
+    let estimate = Estimate { rows: dataset.rows(), units, shards, ..Estimate::default() };
+    Ok((dataset.fingerprint(), estimate))
 }
 
 /// The artifact of the model that an order names.

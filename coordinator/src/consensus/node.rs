@@ -133,6 +133,31 @@ impl<M: Machine> Consensus<M> {
         self.raft.metrics().borrow().current_term
     }
 
+    /// Number of the last log entry; 0 before the first.
+    pub fn last_index(&self) -> u64 {
+        self.raft.metrics().borrow().last_log_index.unwrap_or(0)
+    }
+
+    /// Whether entries can be proposed here: the log runs and this member leads, as far as it knows.
+    pub fn health(&self) -> std::result::Result<(), String> {
+        if let Some(reason) = self.fatal.borrow().as_ref() {
+            return Err(format!("the durable log has stopped: {reason}"));
+        }
+        if self.closing.load(Ordering::Acquire) {
+            return Err("the durable log is being closed".into());
+        }
+        match self.leader() {
+            Some(leader) if leader == self.node_id => Ok(()),
+            Some(leader) => Err(format!("node {leader} leads")),
+            None => Err("no leader is known".into()),
+        }
+    }
+
+    /// Tells how long each synced write of the log takes; the first observer stays.
+    pub fn observe_writes(&self, observer: impl Fn(Duration) + Send + Sync + 'static) {
+        self.store.observe_writes(Box::new(observer));
+    }
+
     /// The leader as far as this member knows. A leader that was cut off still names itself: decide by
     /// [`Consensus::propose`] or [`Consensus::read`], never by this.
     pub fn leader(&self) -> Option<u64> {

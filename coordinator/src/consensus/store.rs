@@ -6,12 +6,13 @@
 //! number of the last finished commit stands in a second small file (the *anchor*), and a database
 //! that is behind its anchor is refused.
 
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Debug, Display, Formatter};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::RangeBounds;
 use std::path::Path;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError};
 use serde::de::DeserializeOwned;
@@ -28,7 +29,7 @@ const SLOTS: TableDefinition<&str, &[u8]> = TableDefinition::new("slots");
 const DATABASE_FILE: &str = "log.redb";
 const ANCHOR_FILE: &str = "anchor";
 /// Rises whenever older records could be misread.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// redb would take up to 1 GiB; the log is short.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 const CRC_BYTES: usize = 4;
@@ -112,10 +113,19 @@ struct Identity {
 }
 
 /// The database of one member. Reads go on while a write waits for the disk.
-#[derive(Debug)]
 pub(crate) struct Store {
     db: RwLock<Option<Database>>,
     writer: Mutex<Writer>,
+    observer: OnceLock<Observer>,
+}
+
+/// Is told how long each write took.
+pub(crate) type Observer = Box<dyn Fn(Duration) + Send + Sync>;
+
+impl Debug for Store {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("db", &self.db).field("writer", &self.writer).finish_non_exhaustive()
+    }
 }
 
 /// What only the one writer may touch.
@@ -131,7 +141,8 @@ impl Store {
         fs::create_dir_all(dir).map_err(file("create the folder"))?;
         let (anchor, anchored) = Anchor::open(dir)?;
         let db = open_database(dir, anchored)?;
-        let store = Self { db: RwLock::new(Some(db)), writer: Mutex::new(Writer { sequence: 0, anchor }) };
+        let store =
+            Self { db: RwLock::new(Some(db)), writer: Mutex::new(Writer { sequence: 0, anchor }), observer: OnceLock::new() };
         let sequence = store.get::<u64>(SEQUENCE)?;
         check_sequence(sequence, anchored)?;
         store.lock_writer()?.sequence = sequence.unwrap_or(0);
@@ -200,6 +211,12 @@ impl Store {
         written.unwrap_or_else(|error| Err(StoreError::Writer(error.to_string())))
     }
 
+    /// Tells how long writes take; the first observer stays.
+    pub(crate) fn observe_writes(&self, observer: Observer) {
+        // A second one would count the same writes.
+        let _ = self.observer.set(observer);
+    }
+
     /// Gives the file and its lock back. What comes later is refused.
     pub(crate) fn close(&self) -> Result<()> {
         let db = self.db.write().map_err(|_| StoreError::Writer("a reader panicked".into()))?.take();
@@ -209,6 +226,7 @@ impl Store {
 
     fn write_now(&self, change: impl FnOnce(&mut Changes<'_>) -> Result<()>) -> Result<()> {
         let mut writer = self.lock_writer()?;
+        let began = Instant::now();
         let guard = self.db.read().map_err(|_| StoreError::Writer("a reader panicked".into()))?;
         let txn = guard.as_ref().ok_or(StoreError::Closed)?.begin_write()?;
         let sequence = writer.sequence + 1;
@@ -218,6 +236,7 @@ impl Store {
             changes.put(SEQUENCE, &sequence)?;
         }
         txn.commit()?;
+        self.observer.get().into_iter().for_each(|observer| observer(began.elapsed()));
         writer.sequence = sequence;
         writer.anchor.set(sequence)
     }
@@ -379,4 +398,22 @@ fn checksum(key: Key<'_>, value: &[u8]) -> [u8; CRC_BYTES] {
 
 fn file(what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::File { what, source }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_another_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), 1).unwrap();
+        store.write_now(|changes| changes.put(IDENTITY, &Identity { format: FORMAT + 1, node_id: 1 })).unwrap();
+        store.close().unwrap();
+        drop(store);
+        let error = Store::open(dir.path(), 1).err().unwrap().at(dir.path());
+        assert!(matches!(error, ConsensusError::Format { found, expected: FORMAT, .. } if found == FORMAT + 1), "{error}");
+        assert!(error.to_string().ends_with("use the version that wrote it"), "{error}");
+    }
 }

@@ -1,55 +1,68 @@
 //! Drivers: a task per running job that takes it through its phases. What a phase gives is journalled,
 //! so that a new leader goes on behind the last one that finished.
 
-mod account;
+pub mod account;
+pub mod checkpoint;
 mod ending;
+mod journal;
 mod phases;
 mod predict;
 mod run;
 
+pub use ending::sweep;
 pub use predict::{chunks as predict_chunks, scorer as predict_scorer, writer as predict_writer};
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sheaf_cluster::Event;
-use sheaf_cluster::durable::{Entry, PhaseRecord, Pointer};
+use sheaf_cluster::durable::{CheckpointRecord, Entry};
 use sheaf_cluster::id::{JobId, Stage};
 use sheaf_cluster::stage::StagePlan;
 use sheaf_proto::v1::{self, watch_job_response::Event as Watch};
 use sheaf_runtime::fault::Fault;
 use sheaf_runtime::order::Order;
 use sheaf_runtime::work::Work;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::{Instrument as _, error_span, info, warn};
 
+use crate::account::Account;
 use crate::context::{Context, Spec, now};
-use crate::event_loop::{Account, DriverOrder, Ended, Input, Opening, Stop};
+use crate::crash;
+use crate::event_loop::{DriverOrder, Ended, Input, Opening, Stop};
 use crate::host::{Host, Resume};
 
-/// States up to this size stand in the log itself.
-const INLINE_STATE: usize = 64 << 10;
-
-/// Time between checkpoints: the most work that a lost leader costs.
-const CHECKPOINT_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+use self::checkpoint::{Keeper, Position};
+use self::journal::{Journal, Journalled};
 
 /// Stage numbers that one phase may take.
 const STAGES_PER_PHASE: u32 = 10_000;
 
-/// Starts and stops drivers as the loop orders, until the loop is gone.
+/// Starts and stops drivers as the loop orders, until the loop is gone. Dropped, it stops them all where
+/// they are: the log knows where to go on.
 pub async fn supervise(context: Context, mut orders: mpsc::UnboundedReceiver<DriverOrder>) {
+    let mut drivers = JoinSet::new();
     let mut stops: BTreeMap<JobId, oneshot::Sender<Stop>> = BTreeMap::new();
-    while let Some(order) = orders.recv().await {
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            Some(_) = drivers.join_next() => continue,
+        };
         match order {
-            DriverOrder::Start(job) => {
+            None => return,
+            Some(DriverOrder::Start(job)) => {
                 let (stop, stopped) = oneshot::channel();
                 stops.insert(job.clone(), stop);
-                tokio::spawn(drive(context.clone(), job, stopped).boxed());
+                let span = error_span!("job", %job, phase = tracing::field::Empty);
+                drivers.spawn(drive(context.clone(), job, stopped).instrument(span).boxed());
             }
-            DriverOrder::Stop(job, why) => match stops.remove(&job) {
+            Some(DriverOrder::Stop(job, why)) => match stops.remove(&job) {
                 // A driver that has just ended by itself does not hear it, and need not.
                 Some(stop) => drop(stop.send(why)),
                 None => ending::end(&context, &job, Err(why)).await,
@@ -83,13 +96,13 @@ struct Driver {
     now_ns: i64,
     /// Fingerprint of the data that the order was checked against.
     data: String,
-    /// Finished phases of an earlier leader: number to document.
-    journal: BTreeMap<u32, String>,
-    /// Newest checkpoint of an earlier leader: its stage and where to go on.
-    checkpoint: Option<(u32, Resume)>,
+    /// What an earlier leader logged.
+    journal: Journal,
+    /// Newest checkpoint of an earlier leader.
+    checkpoint: Option<CheckpointRecord>,
     phase: u32,
     stage: u32,
-    open_phase: Option<(String, Instant)>,
+    open_phase: Option<OpenPhase>,
     /// Seconds of each phase.
     seconds: Vec<(String, f64)>,
     /// What stages cost, by phase.
@@ -97,27 +110,37 @@ struct Driver {
     warnings: Vec<String>,
 }
 
+/// A phase under way.
+struct OpenPhase {
+    name: String,
+    began: Instant,
+    /// Seconds since it was first entered, if an earlier leader did.
+    before_s: f64,
+    /// Warnings and accounts that were there before it.
+    warnings: usize,
+    accounts: usize,
+}
+
+impl OpenPhase {
+    fn seconds(&self) -> f64 {
+        self.before_s + self.began.elapsed().as_secs_f64()
+    }
+}
+
 impl Driver {
     async fn run(context: Context, job: JobId) -> Result<Finish, Fault> {
-        context.propose(Entry::JobStarted { job: job.clone(), now: now() }).await?;
         let wanted = job.clone();
-        let record = context.log.read(move |jobs| jobs.0.jobs.get(&wanted).cloned()).await.map_err(Fault::internal)?;
+        let record = context.read(move |jobs| jobs.0.jobs.get(&wanted).cloned()).await?;
         let record = record.ok_or_else(|| Fault::internal(format!("job {job} not found in the log")))?;
         let spec: Spec = context.documents.get(&record.spec).await?;
-        let checkpoint = match record.checkpoint {
-            Some(saved) => {
-                Some((saved.stage, Resume { step: saved.step, state: Some(load_state(&context, saved.state).await?) }))
-            }
-            None => None,
-        };
-        let finished = |(number, phase): (u32, PhaseRecord)| phase.finished.map(|f| (number, f.document));
+        context.propose(Entry::JobStarted { job: job.clone(), now: now() }).await?;
         let mut driver = Driver {
             context,
             job,
             now_ns: spec.now_ns,
             data: spec.data,
-            journal: record.phases.into_iter().filter_map(finished).collect(),
-            checkpoint,
+            journal: Journal::new(record.phases),
+            checkpoint: record.checkpoint,
             phase: 0,
             stage: 0,
             open_phase: None,
@@ -125,6 +148,10 @@ impl Driver {
             accounts: Vec::new(),
             warnings: Vec::new(),
         };
+        if record.started.is_some() {
+            let finished = driver.journal.finished();
+            driver.log("info", None, format!("the coordinator was restarted; the job goes on behind {finished} finished phases"));
+        }
         match spec.order {
             Order::Run { job } => run::run(&mut driver, &job).await,
             Order::Predict(order) => predict::run(&mut driver, &order).await,
@@ -133,6 +160,16 @@ impl Driver {
 
     fn show(&self, event: Watch) {
         self.context.feeds.of(&self.job).send(event);
+    }
+
+    /// A line in the job's log, and for who watches.
+    fn log(&self, level: &str, step: Option<u64>, text: String) {
+        let phase = self.open_phase.as_ref().map_or_else(String::new, |open| open.name.clone());
+        match level {
+            "warn" => warn!(job = %self.job, phase, step, "{text}"),
+            _ => info!(job = %self.job, phase, step, "{text}"),
+        }
+        self.show(Watch::Log(v1::LogLine { level: level.to_owned(), phase, step, text, ..Default::default() }));
     }
 
     /// A warning for the result and for who watches; the same text once.
@@ -146,11 +183,18 @@ impl Driver {
 
     /// Enters a phase. If an earlier leader finished it, its document comes back.
     async fn enter<T: DeserializeOwned>(&mut self, phase: &str, detail: &str) -> Result<Option<T>, Fault> {
-        self.open_phase = Some((phase.to_owned(), Instant::now()));
+        let before_s = self.journal.entered(self.phase).map_or(0.0, |entered| now().since(entered).0 as f64 / 1e3);
+        let (name, began) = (phase.to_owned(), Instant::now());
+        let (warnings, accounts) = (self.warnings.len(), self.accounts.len());
+        self.open_phase = Some(OpenPhase { name, began, before_s, warnings, accounts });
+        tracing::Span::current().record("phase", phase);
+        info!(detail, "phase started");
         self.show(Watch::PhaseStarted(v1::PhaseStarted { phase: phase.to_owned(), detail: detail.to_owned() }));
-        if let Some(document) = self.journal.get(&self.phase) {
-            let value = self.context.documents.get(document).await?;
-            self.leave();
+        if let Some(document) = self.journal.document(self.phase) {
+            let Journalled { value, warnings, accounts, seconds } = self.context.documents.get(document).await?;
+            warnings.into_iter().for_each(|warning: String| self.warn(warning));
+            self.accounts.extend(accounts);
+            self.leave(seconds);
             return Ok(Some(value));
         }
         let entry = Entry::PhaseEntered { job: self.job.clone(), phase: phase.to_owned(), number: self.phase, now: now() };
@@ -158,43 +202,78 @@ impl Driver {
         Ok(None)
     }
 
-    /// Journals what the open phase gave.
+    /// Journals what the open phase gave, with the warnings and costs that came up in it.
     async fn finish<T: Serialize>(&mut self, value: &T) -> Result<(), Fault> {
-        let document = self.context.documents.put(value).await?;
+        let open = self.open_phase.as_ref().ok_or_else(|| Fault::internal("a phase was finished that was not entered"))?;
+        let seconds = open.seconds();
+        let (warnings, accounts) = (self.warnings[open.warnings..].to_vec(), self.accounts[open.accounts..].to_vec());
+        let document = self.context.documents.put(&Journalled { value, warnings, accounts, seconds }).await?;
         let entry = Entry::PhaseFinished { job: self.job.clone(), number: self.phase, document, now: now() };
         self.context.propose(entry).await?;
-        self.leave();
+        crash::point("after-journal");
+        self.leave(seconds);
         Ok(())
     }
 
-    fn leave(&mut self) {
+    fn leave(&mut self, seconds: f64) {
         self.phase += 1;
         // Stage numbers belong to a phase, so that a resumed job numbers them alike.
         self.stage = self.phase * STAGES_PER_PHASE;
-        if let Some((phase, began)) = self.open_phase.take() {
-            let seconds = began.elapsed().as_secs_f64();
-            self.show(Watch::PhaseFinished(v1::PhaseFinished { phase: phase.clone(), seconds }));
-            self.seconds.push((phase, seconds));
+        if let Some(open) = self.open_phase.take() {
+            info!(seconds, "phase finished");
+            self.show(Watch::PhaseFinished(v1::PhaseFinished { phase: open.name.clone(), seconds }));
+            self.seconds.push((open.name, seconds));
+        }
+    }
+
+    /// Where the stage goes on, if a checkpoint of it can be used, and the record of that.
+    async fn resume(&mut self, stage: &Stage) -> (Resume, Option<CheckpointRecord>) {
+        let Some(record) = self.checkpoint.take_if(|record| record.stage == stage.number) else { return Default::default() };
+        match checkpoint::load(&self.context, &self.job, &record).await {
+            Ok(resume) => {
+                self.log("info", Some(resume.step), format!("goes on from the checkpoint before step {}", resume.step));
+                (resume, Some(record))
+            }
+            Err(why) => {
+                let step = record.step;
+                self.log("warn", None, format!("the checkpoint before step {step} cannot be used, training starts over: {why}"));
+                (Resume::default(), None)
+            }
         }
     }
 
     /// Runs a stage to its end.
     async fn stage(&mut self, plan: StagePlan, work: Work, checkpoints: bool) -> Result<Ended, Fault> {
-        let phase = self.open_phase.as_ref().map_or_else(String::new, |(phase, _)| phase.clone());
+        let phase = self.open_phase.as_ref().map_or_else(String::new, |open| open.name.clone());
         let stage = Stage { job: self.job.clone(), number: self.stage };
         self.stage += 1;
-        let resume = self.checkpoint.take_if(|(number, _)| *number == stage.number).map(|(_, resume)| resume).unwrap_or_default();
+        let (resume, record) = if checkpoints { self.resume(&stage).await } else { Default::default() };
+        let keeper = Keeper::new(self.context.clone(), stage.clone(), record.as_ref());
+        let (step, reports) = (resume.step, resume.reports.clone());
+        let (position, positions) = watch::channel(Position { step, state: Vec::new(), reports });
         let document = self.context.documents.put(&work).await?;
         let (reply, ended) = oneshot::channel();
-        let (states, saved) = mpsc::unbounded_channel();
         let host = Host::start(stage.clone(), &work, plan.shards, resume, self.context.events.clone())?;
-        let states = checkpoints.then_some(states);
-        let opening = Opening { stage: stage.clone(), phase: phase.clone(), plan, work: document, host, states, reply };
+        let position = checkpoints.then_some(position);
+        let opening = Opening {
+            stage: stage.clone(),
+            phase: phase.clone(),
+            plan,
+            work: document,
+            subject: Arc::new(work),
+            host,
+            position,
+            reply,
+        };
         self.context.events.send(Input::OpenStage(Box::new(opening)));
         let _guard = CloseOnDrop { context: self.context.clone(), stage: stage.clone() };
         let ended = tokio::select! {
-            ended = ended => ended.map_err(|_| Fault::internal("the stage was closed before it ended"))??,
-            fault = save_checkpoints(&self.context, &stage, saved) => return Err(fault),
+            ended = ended => match ended {
+                Ok(ended) => ended?,
+                // Only a loop that is gone answers nothing: the process ends, and the job goes on in the next.
+                Err(_) => std::future::pending().await,
+            },
+            fault = keeper.keep(positions) => return Err(fault),
         };
         self.accounts.push((phase, ended.account.clone()));
         Ok(ended)
@@ -210,40 +289,5 @@ struct CloseOnDrop {
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.context.events.send(Input::Event(Event::StageClosed { stage: self.stage.clone() }));
-    }
-}
-
-/// Writes a checkpoint every few seconds; ends only when one cannot be written.
-async fn save_checkpoints(context: &Context, stage: &Stage, mut states: mpsc::UnboundedReceiver<(u64, Vec<u8>)>) -> Fault {
-    let mut last = Instant::now();
-    while let Some((step, state)) = states.recv().await {
-        if step == 0 || last.elapsed() < CHECKPOINT_EVERY {
-            continue;
-        }
-        last = Instant::now();
-        if let Err(fault) = save_state(context, stage, step, state).await {
-            return fault.context("write checkpoint");
-        }
-    }
-    // No states: the stage has no checkpoints, or its reply is on its way.
-    std::future::pending().await
-}
-
-async fn save_state(context: &Context, stage: &Stage, step: u64, state: Vec<u8>) -> Result<(), Fault> {
-    let pointer = if state.len() <= INLINE_STATE {
-        Pointer::Inline(state)
-    } else {
-        let (hash, bytes) = (sheaf_runtime::canonical::hash_bytes(&state), state.len() as u64);
-        context.documents.put_bytes(&hash, state.into()).await?;
-        Pointer::Object { hash, bytes }
-    };
-    let entry = Entry::Checkpoint { job: stage.job.clone(), stage: stage.number, step, state: pointer, now: now() };
-    context.propose(entry).await.map(drop)
-}
-
-async fn load_state(context: &Context, pointer: Pointer) -> Result<Vec<u8>, Fault> {
-    match pointer {
-        Pointer::Inline(bytes) => Ok(bytes),
-        Pointer::Object { hash, .. } => Ok(context.documents.get_bytes(&hash).await?.to_vec()),
     }
 }

@@ -1,7 +1,10 @@
 //! Scoring rows with a model, distributed, into a folder of Parquet files that appears at once.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 use sheaf_cluster::stage::StagePlan;
+use sheaf_dataflow::dataset::Dataset;
 use sheaf_dataflow::score::Scorer;
 use sheaf_runtime::artifact::Artifact;
 use sheaf_runtime::fault::Fault;
@@ -10,6 +13,7 @@ use sheaf_runtime::output::Output;
 use sheaf_runtime::work::Work;
 
 use super::{Driver, Finish, account, phases};
+use crate::crash;
 use crate::validate::load_artifact;
 
 /// Takes a prediction through its phases.
@@ -21,18 +25,12 @@ pub async fn run(driver: &mut Driver, order: &Predict) -> Result<Finish, Fault> 
     let written = match known {
         Some(written) => written,
         None => {
-            let output = Output::open(&order.to, &writer(order), &driver.job.0)?;
-            let chunks = chunks(dataset.boundaries(), dataset.shards());
-            let to = output.staging().to_string_lossy().into_owned();
-            let files = (0..chunks.len() as u32 - 1).map(file_name).collect();
-            let plan = StagePlan::tasks(chunks.len() as u32 - 1);
-            let scorer = scorer(artifact, order);
-            let ended = driver.stage(plan, Work::Score { dataset: dataset.clone(), scorer, chunks, to }, false).await?;
-            let rows: u64 = phases::outputs::<u64>(&ended)?.into_iter().sum();
-            if rows != dataset.rows() {
-                return Err(Fault::internal(format!("{rows} rows were scored, {} were prepared", dataset.rows())));
-            }
-            let path = output.commit(rows, files)?;
+            // An earlier leader may have come as far as the folder, and not to the journal.
+            let (path, rows) = match Output::written(&order.to, &writer(order), &driver.job.0)? {
+                Some((path, marker)) => (path, marker.rows),
+                None => score(driver, order, &dataset, artifact).await?,
+            };
+            crash::point("after-output");
             let written = json!({"path": path.to_string_lossy(), "rows": rows});
             driver.finish(&written).await?;
             written
@@ -52,6 +50,22 @@ pub async fn run(driver: &mut Driver, order: &Predict) -> Result<Finish, Fault> 
         "warnings": driver.warnings,
     });
     Ok(Finish { result, broken: None })
+}
+
+/// Scores all rows into the folder, which appears at once; gives its path and the rows.
+async fn score(driver: &mut Driver, order: &Predict, dataset: &Dataset, artifact: Artifact) -> Result<(PathBuf, u64), Fault> {
+    let output = Output::open(&order.to, &writer(order), &driver.job.0)?;
+    let chunks = chunks(dataset.boundaries(), dataset.shards());
+    let to = output.staging().to_string_lossy().into_owned();
+    let files = (0..chunks.len() as u32 - 1).map(file_name).collect();
+    let plan = StagePlan::tasks(chunks.len() as u32 - 1);
+    let scorer = scorer(artifact, order);
+    let ended = driver.stage(plan, Work::Score { dataset: dataset.clone(), scorer, chunks, to }, false).await?;
+    let rows: u64 = phases::outputs::<u64>(&ended)?.into_iter().sum();
+    if rows != dataset.rows() {
+        return Err(Fault::internal(format!("{rows} rows were scored, {} were prepared", dataset.rows())));
+    }
+    Ok((output.commit(rows, files)?, rows))
 }
 
 /// Whoever may replace the folder: the same model name scoring again.

@@ -20,6 +20,7 @@ use sheaf_runtime::fault::Fault;
 use sheaf_runtime::registry::Record;
 
 use super::{Driver, Finish, account, phases};
+use crate::crash;
 use crate::validate::{metric_names, task_of};
 
 /// Takes a job through its phases.
@@ -118,11 +119,10 @@ async fn check(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Data
         results.push(phases::measure(driver, dataset, request, false).await?.0);
     }
     report.checks = checks::judge(job, &results)?;
-    driver.finish(&report.checks).await?;
     for outcome in report.checks.iter().filter(|o| !o.passed && o.severity == Severity::Warn) {
         driver.warn(format!("check `{}`: {}", outcome.name, outcome.message));
     }
-    Ok(())
+    driver.finish(&report.checks).await
 }
 
 fn broken_checks(outcomes: &[CheckOutcome]) -> Option<String> {
@@ -145,10 +145,7 @@ async fn profile(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Da
 }
 
 async fn fit(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Dataset) -> Result<Pipeline, Fault> {
-    if let Some((pipeline, warnings)) =
-        driver.enter::<(Pipeline, Vec<String>)>("fit features", &format!("{} steps", job.features.len())).await?
-    {
-        warnings.into_iter().for_each(|w| driver.warn(w));
+    if let Some(pipeline) = driver.enter("fit features", &format!("{} steps", job.features.len())).await? {
         return Ok(pipeline);
     }
     let mut fitting = Fitting::new(job, &planned.schema).map_err(Fault::job)?;
@@ -158,8 +155,8 @@ async fn fit(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Datase
     }
     let warnings = fitting.warnings().to_vec();
     let pipeline = fitting.pipeline();
-    driver.finish(&(&pipeline, &warnings)).await?;
     warnings.into_iter().for_each(|w| driver.warn(w));
+    driver.finish(&pipeline).await?;
     Ok(pipeline)
 }
 
@@ -270,6 +267,7 @@ async fn publish(
     if let (Some(target), None) = (&job.publish, &broken) {
         let name = target.model.clone().unwrap_or_else(|| job.name.clone());
         let published = registry.publish(&name, record).await.map_err(Fault::internal)?;
+        crash::point("after-publish");
         report.model = json!({"name": name, "version": published.version, "sha256": report.sha256});
         if let (Some(alias), Some(version)) = (&target.alias, published.version) {
             registry.set_alias(&name, alias, version).await.map_err(Fault::internal)?;

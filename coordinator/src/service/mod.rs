@@ -1,4 +1,5 @@
 //! gRPC services: decode, send, encode.
 
 pub mod jobs;
+pub mod nodes;
 pub mod workers;

@@ -6,6 +6,7 @@ use sheaf_cluster::Event;
 use sheaf_cluster::id::{Step, WorkerId};
 use sheaf_proto::convert::{BlockOf, Missing, StageOf, TokenOf};
 use sheaf_proto::v1::{self, join_cluster_request::Report, worker_service_server::WorkerService};
+use sheaf_runtime::auth::Origin;
 use sheaf_runtime::fault::{Fault, Kind};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -30,6 +31,8 @@ impl WorkerService for Workers {
     type JoinClusterStream = Commands;
 
     async fn join_cluster(&self, request: Request<Streaming<v1::JoinClusterRequest>>) -> Result<Response<Commands>, Status> {
+        self.context.accepting()?;
+        let address = request.extensions().get::<Origin>().map_or_else(String::new, |origin| origin.address.clone());
         let mut reports = request.into_inner();
         let Some(Report::Hello(hello)) = reports.message().await?.and_then(|r| r.report) else {
             return Err(Status::invalid_argument("a worker says hello first"));
@@ -43,10 +46,13 @@ impl WorkerService for Workers {
         let (commands, outgoing) = mpsc::unbounded_channel();
         let (reply, number) = oneshot::channel();
         let events = self.context.events.clone();
-        events.send(Input::Joined { hello, commands, reply });
+        events.send(Input::Joined { hello, address, commands, reply });
         let worker = number.await.map_err(|_| Status::unavailable("the coordinator is stopping"))?;
         tokio::spawn(listen(worker, reports, events));
-        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(outgoing))))
+        // A stream without an end would keep a coordinator that stops from ending.
+        let outgoing = UnboundedReceiverStream::new(outgoing);
+        let until_closing = futures::StreamExt::take_until(outgoing, self.context.closing.clone().cancelled_owned());
+        Ok(Response::new(Box::pin(until_closing)))
     }
 
     async fn fetch_document(
@@ -55,6 +61,7 @@ impl WorkerService for Workers {
     ) -> Result<Response<v1::FetchDocumentResponse>, Status> {
         let document = self.context.documents.get_bytes(&request.into_inner().hash).await;
         let document = document.map_err(|fault| Status::internal(fault.message))?.to_vec();
+        self.context.metrics.document_sent(document.len());
         Ok(Response::new(v1::FetchDocumentResponse { document }))
     }
 
@@ -108,7 +115,7 @@ async fn listen(worker: WorkerId, mut reports: Streaming<v1::JoinClusterRequest>
 fn input(worker: WorkerId, report: Report) -> Result<Input, Missing> {
     Ok(match report {
         Report::Hello(_) => return Err(Missing("a first hello: it sent a second one")),
-        Report::Heartbeat(_) => Input::Event(Event::Heartbeat { worker }),
+        Report::Heartbeat(beat) => Input::Beat(worker, beat),
         Report::Leaving(_) => Input::Event(Event::DrainRequested { worker }),
         Report::Prepared(prepared) => {
             let StageOf(stage) = prepared.stage.try_into()?;
@@ -121,6 +128,12 @@ fn input(worker: WorkerId, report: Report) -> Result<Input, Missing> {
             let TokenOf(token) = failed.token.try_into()?;
             let fault = Fault { retry: failed.retry, ..Fault::new(kind_of(kind), failed.message) };
             Input::ShardFailed { worker, stage, token, shard: failed.shard, fault }
+        }
+        Report::ShardsReturned(returned) => {
+            let StageOf(stage) = returned.stage.try_into()?;
+            let TokenOf(token) = returned.token.try_into()?;
+            let ranges = returned.ranges.iter().map(|r| r.start..r.end).collect();
+            Input::Event(Event::ShardsReturned { worker, stage, token, ranges })
         }
     })
 }
