@@ -1,165 +1,26 @@
-//! The agent: joins the coordinator, reports, and carries out its commands until told to leave, the
-//! stream breaks or the process is asked to stop.
+//! The agent: carries out the coordinator's commands during one stay in the cluster. When the stay ends,
+//! so does everything under way; what the cache holds remains for the next one.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use anyhow::Context as _;
 use sheaf_cluster::id::{Stage, Token};
-use sheaf_dataflow::stores::{StoreOptions, Stores};
-use sheaf_learn::kernels::Level;
-use sheaf_proto::MAX_MESSAGE_BYTES;
 use sheaf_proto::convert::{StageOf, TokenOf};
-use sheaf_proto::v1::worker_service_client::WorkerServiceClient;
 use sheaf_proto::v1::{self, join_cluster_request::Report, join_cluster_response::Command};
 use sheaf_runtime::fault::{Fault, Kind};
-use sheaf_runtime::memory::MemoryBudget;
-use sheaf_runtime::secret::{AddSecret, Secret};
 use sheaf_runtime::work::Work;
-use tokio::sync::{OnceCell, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{OnceCell, mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, Span, debug, error_span, warn};
 
-use crate::cache::ShardCache;
 use crate::push::{Address, push};
+use crate::session::{Client, report};
 use crate::stage::{Bench, ShardFault, StageRunner};
 
-type Client = WorkerServiceClient<InterceptedService<Channel, AddSecret>>;
-
-/// How a worker runs.
-#[derive(Debug, Clone)]
-pub struct WorkerOptions {
-    /// Coordinator, `HOST:PORT`.
-    pub join: String,
-    /// Secret of the run.
-    pub secret: Secret,
-    /// Threads that read and compute; at least 1.
-    pub threads: usize,
-    /// Budget for cached shards, bytes.
-    pub memory_bytes: u64,
-    /// Folder for spilled shards; a temporary one of the process's own if absent.
-    pub spill: Option<PathBuf>,
-    /// Object stores that may be read.
-    pub stores: StoreOptions,
-    /// Every partial is computed twice and caches are dropped at random.
-    pub paranoid: bool,
-    /// Instruction set of the kernels; absent: the best that this machine has. The bits are the same.
-    pub kernel_level: Option<String>,
-}
-
-/// Runs a worker to its end. Control and computing have runtimes of their own.
-pub fn run(options: WorkerOptions) -> anyhow::Result<()> {
-    let threads = options.threads.max(1);
-    let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().thread_name("control").build()?;
-    let reading =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().thread_name("reading").build()?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("compute-{i}")).build()?;
-    let spill = match &options.spill {
-        Some(folder) => tempfile::Builder::new().prefix("sheaf-spill-").tempdir_in(folder),
-        None => tempfile::Builder::new().prefix("sheaf-spill-").tempdir(),
-    }
-    .context("create the spill folder")?;
-    let level = match &options.kernel_level {
-        Some(name) => Level::named(name)?,
-        None => Level::detect(),
-    };
-    let bench = Bench {
-        stores: Stores::new(options.stores.clone())?,
-        cache: ShardCache::new(MemoryBudget::new(options.memory_bytes), spill.path()),
-        pool: Arc::new(pool),
-        reading: reading.handle().clone(),
-        threads,
-        paranoid: options.paranoid,
-        level,
-    };
-    let result = control.block_on(serve(options, bench));
-    reading.shutdown_timeout(Duration::from_secs(1));
-    control.shutdown_timeout(Duration::from_secs(1));
-    result
-}
-
-async fn serve(options: WorkerOptions, bench: Bench) -> anyhow::Result<()> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", options.join))?
-        .connect_timeout(Duration::from_secs(5))
-        .initial_stream_window_size(8 << 20)
-        .initial_connection_window_size(16 << 20)
-        .tcp_nodelay(true);
-    let channel = endpoint.connect().await.with_context(|| format!("join the coordinator at {}", options.join))?;
-    let client = WorkerServiceClient::with_interceptor(channel, AddSecret(options.secret.clone()))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let (reports, outgoing) = mpsc::channel(64);
-    reports.send(report(Report::Hello(hello(&options, bench.level)))).await?;
-    let mut commands = client.clone().join_cluster(ReceiverStream::new(outgoing)).await.map_err(refused)?.into_inner();
-    let mut agent: Option<Agent> = None;
-    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    loop {
-        let command = tokio::select! {
-            command = commands.message() => command,
-            _ = interrupt.recv() => {
-                info!("asked to stop; leaving after what is under way");
-                reports.send(report(Report::Leaving(v1::Leaving {}))).await?;
-                continue;
-            }
-        };
-        match command.map_err(refused)?.and_then(|c| c.command) {
-            None => anyhow::bail!("the coordinator closed the control stream"),
-            Some(Command::Leave(leave)) => {
-                info!(reason = leave.reason, "leaving");
-                return Ok(());
-            }
-            Some(Command::Welcome(welcome)) => {
-                info!(worker = welcome.worker, "joined");
-                tokio::spawn(beat(reports.clone(), bench.cache.clone(), Duration::from_millis(welcome.heartbeat_ms.max(10))));
-                let (client, reports, bench) = (client.clone(), reports.clone(), bench.clone());
-                agent = Some(Agent { worker: welcome.worker, client, reports, bench, stages: BTreeMap::new() });
-            }
-            Some(other) => match &mut agent {
-                Some(agent) => agent.obey(other)?,
-                None => anyhow::bail!("the coordinator sent a command before its welcome"),
-            },
-        }
-    }
-}
-
-fn refused(status: tonic::Status) -> anyhow::Error {
-    anyhow::anyhow!("the coordinator ended the control stream: {}", status.message())
-}
-
-fn hello(options: &WorkerOptions, level: Level) -> v1::Hello {
-    v1::Hello {
-        build: env!("CARGO_PKG_VERSION").to_owned(),
-        kernels: sheaf_learn::kernels::self_test_at(level),
-        threads: options.threads as u32,
-        memory_bytes: options.memory_bytes,
-        pid: std::process::id(),
-        level: level.name().to_owned(),
-    }
-}
-
-fn report(report: Report) -> v1::JoinClusterRequest {
-    v1::JoinClusterRequest { report: Some(report) }
-}
-
-async fn beat(reports: mpsc::Sender<v1::JoinClusterRequest>, cache: ShardCache, every: Duration) {
-    let mut ticks = tokio::time::interval(every);
-    loop {
-        ticks.tick().await;
-        let (cache_bytes, spilled_bytes) = cache.sizes();
-        if reports.send(report(Report::Heartbeat(v1::Heartbeat { cache_bytes, spilled_bytes }))).await.is_err() {
-            return;
-        }
-    }
-}
-
 /// A worker that has joined.
-struct Agent {
+pub(crate) struct Agent {
     worker: u64,
     client: Client,
     reports: mpsc::Sender<v1::JoinClusterRequest>,
@@ -167,11 +28,29 @@ struct Agent {
     stages: BTreeMap<Stage, Arc<OpenStage>>,
 }
 
+impl Drop for Agent {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.stages).into_values().for_each(|opened| opened.close());
+    }
+}
+
 /// A stage that was opened; its document is fetched when it is first needed.
 struct OpenStage {
     work: String,
     runner: OnceCell<Arc<StageRunner>>,
     closed: tokio_util::sync::CancellationToken,
+    /// The latest step that something was asked for.
+    newest: watch::Sender<u64>,
+}
+
+impl OpenStage {
+    /// Breaks off what is under way and forgets what was kept per shard.
+    fn close(&self) {
+        self.closed.cancel();
+        if let Some(runner) = self.runner.get() {
+            runner.close();
+        }
+    }
 }
 
 /// One `Compute` command, decoded.
@@ -185,15 +64,24 @@ struct Request {
 }
 
 impl Agent {
-    fn obey(&mut self, command: Command) -> anyhow::Result<()> {
+    /// An agent under the number that the coordinator gave it.
+    pub(crate) fn new(worker: u64, client: Client, reports: mpsc::Sender<v1::JoinClusterRequest>, bench: Bench) -> Self {
+        Self { worker, client, reports, bench, stages: BTreeMap::new() }
+    }
+
+    /// Carries out a command.
+    pub(crate) fn obey(&mut self, command: Command) -> anyhow::Result<()> {
         match command {
             Command::OpenStage(open) => {
                 let StageOf(stage) = open.stage.try_into()?;
                 let TokenOf(token) = open.token.try_into()?;
-                let fresh =
-                    || Arc::new(OpenStage { work: open.work.clone(), runner: OnceCell::new(), closed: Default::default() });
+                let fresh = || {
+                    let (runner, closed, newest) = (OnceCell::new(), Default::default(), watch::Sender::new(0));
+                    Arc::new(OpenStage { work: open.work.clone(), runner, closed, newest })
+                };
                 let opened = Arc::clone(self.stages.entry(stage.clone()).or_insert_with(fresh));
-                self.spawn_prepared(stage, token, opened);
+                let ranges = open.prepare.iter().map(|r| r.start..r.end).collect();
+                self.spawn_prepared(stage, token, opened, ranges);
             }
             Command::Compute(compute) => {
                 let StageOf(stage) = compute.stage.try_into()?;
@@ -202,17 +90,21 @@ impl Agent {
                 let request =
                     Request { stage, step: compute.step, token, ranges, message: compute.message, fetch: compute.fetch };
                 match self.stages.get(&request.stage) {
-                    Some(opened) => self.spawn_compute(request, Arc::clone(opened)),
+                    Some(opened) => {
+                        opened.newest.send_if_modified(|newest| {
+                            let newer = *newest < request.step;
+                            *newest = request.step.max(*newest);
+                            newer
+                        });
+                        self.spawn_compute(request, Arc::clone(opened));
+                    }
                     None => anyhow::bail!("the coordinator asked for stage {} before opening it", request.stage),
                 }
             }
             Command::CloseStage(close) => {
                 let StageOf(stage) = close.stage.try_into()?;
                 if let Some(opened) = self.stages.remove(&stage) {
-                    opened.closed.cancel();
-                    if let Some(runner) = opened.runner.get() {
-                        runner.close();
-                    }
+                    opened.close();
                 }
             }
             Command::Welcome(_) | Command::Leave(_) => anyhow::bail!("a welcome or leave arrived twice"),
@@ -220,32 +112,45 @@ impl Agent {
         Ok(())
     }
 
-    fn spawn_prepared(&self, stage: Stage, token: Token, opened: Arc<OpenStage>) {
-        let hand = self.hand();
-        tokio::spawn(async move {
-            match hand.runner(&opened).await {
-                Ok(_) => {
+    fn spawn_prepared(&self, stage: Stage, token: Token, opened: Arc<OpenStage>, ranges: Vec<Range<u32>>) {
+        let (hand, span) = (self.hand(), stage_span(self.worker, &stage));
+        let closed = opened.closed.clone();
+        let work = closed.run_until_cancelled_owned(async move {
+            match hand.prepare(&opened, ranges).await {
+                Ok(()) => {
                     hand.tell(Report::Prepared(v1::Prepared { stage: Some((&stage).into()), token: Some(token.into()) })).await
                 }
-                Err(fault) => hand.fail(&stage, token, ShardFault { shard: 0, fault: fault.context("open the stage") }).await,
+                Err(failed) => hand.fail(&stage, token, failed).await,
             }
         });
+        tokio::spawn(work.instrument(span));
     }
 
     fn spawn_compute(&self, request: Request, opened: Arc<OpenStage>) {
         let hand = self.hand();
-        tokio::spawn(async move {
+        let span = stage_span(self.worker, &request.stage);
+        let work = async move {
             let closed = opened.closed.clone();
+            let step = request.step;
+            let mut newest = opened.newest.subscribe();
             tokio::select! {
                 () = hand.compute(request, &opened) => {}
                 () = closed.cancelled() => {}
+                // Others were quicker and the stage went on: nobody wants this answer any more.
+                _ = newest.wait_for(|newest| *newest > step) => debug!(step, "step given up: the stage went on without it"),
             }
-        });
+        };
+        tokio::spawn(work.instrument(span));
     }
 
     fn hand(&self) -> Hand {
         Hand { worker: self.worker, client: self.client.clone(), reports: self.reports.clone(), bench: self.bench.clone() }
     }
+}
+
+/// What the log lines of a stage carry; an error's span, so that no filter takes it away.
+fn stage_span(worker: u64, stage: &Stage) -> Span {
+    error_span!("stage", job = %stage.job, stage = stage.number, worker)
 }
 
 /// What a task of the agent works with.
@@ -265,35 +170,54 @@ impl Hand {
             Err(fault) => Err(ShardFault { shard: first, fault: fault.context("open the stage") }),
         };
         let Err(failed) = result else { return };
-        // Nothing of this order was sent, so all its shards are given back: the one that failed first.
-        let (guilty, fault) = (failed.shard, failed.fault.clone());
-        self.fail(&stage, token, failed).await;
-        if fault.retry {
-            for shard in ranges.into_iter().flatten().filter(|shard| *shard != guilty) {
-                self.report_failure(&stage, token, shard, &fault).await;
-            }
+        // Nothing of this order was sent, so all its shards are given back: the others without blame, and
+        // first, so that one that failed for good does not close the stage before.
+        let rest = without(ranges, failed.shard);
+        if failed.fault.retry && !rest.is_empty() {
+            let ranges = rest.into_iter().map(|r| v1::ShardRange { start: r.start, end: r.end }).collect();
+            let (stage, token) = (Some((&stage).into()), Some(token.into()));
+            self.tell(Report::ShardsReturned(v1::ShardsReturned { stage, token, ranges })).await;
         }
+        self.fail(&stage, token, failed).await;
+    }
+
+    /// Opens the stage and reads what the worker would take over.
+    async fn prepare(&self, opened: &OpenStage, ranges: Vec<Range<u32>>) -> Result<(), ShardFault> {
+        let first = ranges.first().map_or(0, |r| r.start);
+        let runner = self.runner(opened).await;
+        let runner = runner.map_err(|fault| ShardFault { shard: first, fault: fault.context("open the stage") })?;
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        let preparing = AbortOnDropHandle::new(self.bench.reading.spawn(async move { runner.prepare(&ranges).await }));
+        preparing.await.map_err(|e| ShardFault { shard: first, fault: retryable(format!("preparing broke off: {e}")) })?
     }
 
     async fn answer(&mut self, mut request: Request, runner: Arc<StageRunner>) -> Result<(), ShardFault> {
         let first = request.ranges.first().map_or(0, |r| r.start);
+        let mut fetch_ns = 0;
         if request.fetch {
+            let began = Instant::now();
             let fetch = v1::FetchMessageRequest { stage: Some((&request.stage).into()), step: request.step };
             let fetched = self.client.fetch_message(fetch).await;
             request.message = fetched
                 .map_err(|s| ShardFault { shard: first, fault: lost("fetch the step's message", &s) })?
                 .into_inner()
                 .message;
+            fetch_ns = began.elapsed().as_nanos() as u64;
         }
         let (ranges, message) = (request.ranges, request.message);
         // Not here: this runtime has the heartbeats.
         let computing = self.bench.reading.spawn(async move { runner.compute(&ranges, &message).await });
         let computed = AbortOnDropHandle::new(computing).await;
-        let answer =
+        let mut answer =
             computed.map_err(|e| ShardFault { shard: first, fault: retryable(format!("computing broke off: {e}")) })??;
-        debug!(stage = %request.stage, step = request.step, blocks = answer.blocks.len(), "step answered");
+        answer.fetch_ns = fetch_ns;
+        self.bench.metrics.answered(&answer);
+        debug!(step = request.step, blocks = answer.blocks.len(), "step answered");
         let address = Address { worker: self.worker, stage: request.stage, step: request.step, token: request.token };
-        push(&mut self.client, &address, answer).await.map_err(|s| ShardFault { shard: first, fault: lost("send partials", &s) })
+        let pushed = push(&mut self.client, &address, answer, &self.bench.metrics).await;
+        pushed.map_err(|s| ShardFault { shard: first, fault: lost("send partials", &s) })
     }
 
     async fn runner(&self, opened: &OpenStage) -> Result<Arc<StageRunner>, Fault> {
@@ -304,14 +228,17 @@ impl Hand {
             let work: Work =
                 serde_json::from_slice(&document).map_err(|e| Fault::internal(format!("read the work document: {e}")))?;
             let opening = self.bench.reading.spawn(StageRunner::open(work, self.bench.clone()));
-            AbortOnDropHandle::new(opening).await.map_err(|e| retryable(format!("opening broke off: {e}")))?.map(Arc::new)
+            let runner = AbortOnDropHandle::new(opening).await.map_err(|e| retryable(format!("opening broke off: {e}")))??;
+            debug!("stage opened");
+            Ok(Arc::new(runner))
         };
         opened.runner.get_or_try_init(open).await.map(Arc::clone)
     }
 
     async fn fail(&self, stage: &Stage, token: Token, failed: ShardFault) {
         let ShardFault { shard, fault } = failed;
-        warn!(%stage, shard, retry = fault.retry, error = %fault, "shard failed");
+        self.bench.metrics.shard_failed(fault.retry);
+        warn!(shard, retry = fault.retry, error = %fault, "shard failed");
         self.report_failure(stage, token, shard, &fault).await;
     }
 
@@ -323,9 +250,18 @@ impl Hand {
     }
 
     async fn tell(&self, what: Report) {
-        // When the stream is gone the agent's loop ends the process; there is nobody to tell.
+        // When the stream is gone the stay is over; there is nobody to tell.
         let _ = self.reports.send(report(what)).await;
     }
+}
+
+/// Ranges with one shard taken out.
+fn without(ranges: Vec<Range<u32>>, shard: u32) -> Vec<Range<u32>> {
+    let parts = |r: Range<u32>| match r.contains(&shard) {
+        true => [r.start..shard, shard + 1..r.end],
+        false => [r.clone(), r.end..r.end],
+    };
+    ranges.into_iter().flat_map(parts).filter(|r| !r.is_empty()).collect()
 }
 
 fn wire_kind(kind: Kind) -> v1::FailKind {

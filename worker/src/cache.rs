@@ -1,18 +1,21 @@
-//! Encoded shards by view, under the worker's memory budget. What does not fit is written to the
-//! spill folder and read back when it is used. A cache only: everything in it can be made again.
+//! Parts of encoded shards by name, under the worker's memory budget. What does not fit is written to the
+//! spill folder and read back when it is used: the first shards stay in memory and the rest on disk, since
+//! passes run round and round and a cache of the latest would never hold what comes next. A cache only:
+//! everything in it can be made again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sheaf_learn::program::{decode, encode};
-use sheaf_learn::shard::EncodedShard;
 use sheaf_runtime::fault::Fault;
 use sheaf_runtime::memory::{Grant, MemoryBudget};
 
-/// Names a view of a dataset.
-pub type ViewKey = Arc<str>;
+use crate::parts::Values;
+use crate::spill::{self, Spilled};
+
+/// Names a part of a view of a dataset.
+pub type PartKey = Arc<str>;
 
 /// The cache; cheap to clone.
 #[derive(Clone)]
@@ -24,137 +27,151 @@ struct Inner {
     budget: MemoryBudget,
     spill: PathBuf,
     next_file: AtomicU64,
-    views: Mutex<BTreeMap<ViewKey, View>>,
+    parts: Mutex<BTreeMap<PartKey, Part>>,
 }
 
-/// The shards of one view, and how many open stages use it.
+/// A part of all shards that have it, and how many open stages use it.
 #[derive(Default)]
-struct View {
+struct Part {
     users: usize,
     shards: BTreeMap<u32, Entry>,
 }
 
-/// Keeps a view from being forgotten for want of memory, as long as it lives.
+/// Keeps parts from being forgotten for want of memory, as long as it lives.
 pub struct InUse {
     cache: ShardCache,
-    view: ViewKey,
+    keys: Vec<PartKey>,
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        if let Some(view) = self.cache.views().get_mut(&self.view) {
-            view.users -= 1;
+        let mut parts = self.cache.parts();
+        for key in &self.keys {
+            if let Some(part) = parts.get_mut(key) {
+                part.users -= 1;
+            }
         }
     }
 }
 
 enum Entry {
-    Memory { shard: Arc<EncodedShard>, _grant: Grant },
-    Spilled { path: PathBuf, bytes: u64 },
+    Memory { values: Values, _grant: Grant },
+    Spilled(Spilled),
+}
+
+/// A shard whose parts are all there; those on disk were read for it.
+pub struct Found {
+    /// Values in the order of the keys.
+    pub values: Vec<Values>,
+    _grant: Option<Grant>,
 }
 
 impl ShardCache {
     /// An empty cache that spills below `spill` (an existing folder of this process alone).
     pub fn new(budget: MemoryBudget, spill: &Path) -> Self {
-        Self { inner: Arc::new(Inner { budget, spill: spill.to_owned(), next_file: AtomicU64::new(0), views: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { budget, spill: spill.to_owned(), next_file: AtomicU64::new(0), parts: Mutex::default() }) }
     }
 
-    /// Says that a stage uses the view. What no stage uses is forgotten first when memory runs short.
-    pub fn in_use(&self, view: &ViewKey) -> InUse {
-        self.views().entry(Arc::clone(view)).or_default().users += 1;
-        InUse { cache: self.clone(), view: Arc::clone(view) }
+    /// The budget that the cache keeps to.
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.inner.budget
     }
 
-    /// The shards of `wanted` that the view lacks, ascending.
-    pub fn missing(&self, view: &ViewKey, wanted: impl Iterator<Item = u32>) -> Vec<u32> {
-        let views = self.views();
-        let have = views.get(view);
-        wanted.filter(|shard| have.is_none_or(|h| !h.shards.contains_key(shard))).collect()
+    /// Says that a stage uses the parts. What no stage uses is forgotten first when memory runs short.
+    pub fn in_use(&self, keys: &[PartKey]) -> InUse {
+        let mut parts = self.parts();
+        for key in keys {
+            parts.entry(Arc::clone(key)).or_default().users += 1;
+        }
+        InUse { cache: self.clone(), keys: keys.to_vec() }
     }
 
-    /// Keeps a shard, in memory if the budget allows, else on disk.
-    pub fn insert(&self, view: &ViewKey, shard: EncodedShard) -> Result<(), Fault> {
-        let index = shard.index;
-        let bytes = shard.bytes() as u64;
-        let entry = match self.grant(bytes) {
-            Some(grant) => Entry::Memory { shard: Arc::new(shard), _grant: grant },
-            None => self.spill(&shard, bytes)?,
+    /// The shards of `wanted` that lack parts, in their order, each with the positions of these parts among `keys`.
+    pub fn missing(&self, keys: &[PartKey], wanted: impl Iterator<Item = u32>) -> Vec<(u32, Vec<usize>)> {
+        let parts = self.parts();
+        let have: Vec<Option<&Part>> = keys.iter().map(|key| parts.get(key)).collect();
+        let lacks = |part: &Option<&Part>, shard: u32| part.is_none_or(|part| !part.shards.contains_key(&shard));
+        let of = |shard: u32| (0..have.len()).filter(|at| lacks(&have[*at], shard)).collect::<Vec<_>>();
+        wanted.map(|shard| (shard, of(shard))).filter(|(_, missing)| !missing.is_empty()).collect()
+    }
+
+    /// Keeps parts of a shard, in memory if the budget allows, else on disk.
+    pub fn insert(&self, index: u32, made: Vec<(PartKey, Values)>) -> Result<(), Fault> {
+        let bytes: Vec<u64> = made.iter().map(|(_, values)| values.bytes()).collect();
+        let (keys, values): (Vec<PartKey>, Vec<Values>) = made.into_iter().unzip();
+        let entries: Vec<Entry> = match self.grants(&bytes) {
+            Some(grants) => values.into_iter().zip(grants).map(|(values, _grant)| Entry::Memory { values, _grant }).collect(),
+            None => self.spill(index, &values)?.into_iter().map(Entry::Spilled).collect(),
         };
-        let replaced = self.views().entry(Arc::clone(view)).or_default().shards.insert(index, entry);
-        replaced.iter().for_each(remove_file);
+        let mut parts = self.parts();
+        let old: Vec<Option<Entry>> =
+            keys.into_iter().zip(entries).map(|(key, entry)| parts.entry(key).or_default().shards.insert(index, entry)).collect();
+        drop(parts);
+        // What was replaced goes without the lock: a file may be removed.
+        drop(old);
         Ok(())
     }
 
-    /// The shard, if the view has it.
-    pub fn get(&self, view: &ViewKey, index: u32) -> Result<Option<Arc<EncodedShard>>, Fault> {
-        let path = match self.views().get(view).and_then(|view| view.shards.get(&index)) {
-            None => return Ok(None),
-            Some(Entry::Memory { shard, .. }) => return Ok(Some(Arc::clone(shard))),
-            Some(Entry::Spilled { path, .. }) => path.clone(),
-        };
-        let bytes = std::fs::read(&path).map_err(|e| retry(format!("read spilled shard {}: {e}", path.display())))?;
-        let shard = decode("spilled shard", &bytes).map_err(|e| retry(e.to_string()))?;
-        Ok(Some(Arc::new(shard)))
-    }
-
-    /// Grants memory, forgetting views that no stage uses until it fits.
-    fn grant(&self, bytes: u64) -> Option<Grant> {
-        loop {
-            if let Some(grant) = self.inner.budget.grant(bytes) {
-                return Some(grant);
+    /// The parts of a shard, if all are there.
+    pub fn get(&self, keys: &[PartKey], index: u32) -> Result<Option<Found>, Fault> {
+        let mut out: Vec<Result<Values, Spilled>> = Vec::with_capacity(keys.len());
+        {
+            let parts = self.parts();
+            for key in keys {
+                match parts.get(key).and_then(|part| part.shards.get(&index)) {
+                    None => return Ok(None),
+                    Some(Entry::Memory { values, .. }) => out.push(Ok(values.clone())),
+                    Some(Entry::Spilled(spilled)) => out.push(Err(spilled.clone())),
+                }
             }
-            let mut views = self.views();
-            let idle = views.iter().find(|(_, view)| view.users == 0).map(|(key, _)| Arc::clone(key))?;
-            let forgotten = views.remove(&idle);
-            drop(views);
-            forgotten.iter().flat_map(|view| view.shards.values()).for_each(remove_file);
+        }
+        let on_disk: u64 = out.iter().filter_map(|part| part.as_ref().err()).map(Spilled::bytes).sum();
+        let grant = (on_disk > 0).then(|| self.inner.budget.take(on_disk));
+        let values = out.into_iter().map(|part| part.or_else(|spilled| spilled.read())).collect::<Result<_, _>>()?;
+        Ok(Some(Found { values, _grant: grant }))
+    }
+
+    /// Grants memory for all or none, forgetting parts that no stage uses until it fits.
+    fn grants(&self, bytes: &[u64]) -> Option<Vec<Grant>> {
+        loop {
+            let grants: Option<Vec<Grant>> = bytes.iter().map(|bytes| self.inner.budget.keep(*bytes)).collect();
+            if grants.is_some() {
+                return grants;
+            }
+            let mut parts = self.parts();
+            let idle = parts.iter().find(|(_, part)| part.users == 0).map(|(key, _)| Arc::clone(key))?;
+            let forgotten = parts.remove(&idle);
+            drop(parts);
+            drop(forgotten);
         }
     }
 
-    /// Forgets one shard.
-    pub fn remove_shard(&self, view: &ViewKey, index: u32) {
-        let removed = self.views().get_mut(view).and_then(|view| view.shards.remove(&index));
-        if let Some(entry) = removed {
-            remove_file(&entry);
-        }
+    /// Forgets parts of one shard.
+    pub fn remove_shard(&self, keys: &[PartKey], index: u32) {
+        let mut parts = self.parts();
+        let removed: Vec<Option<Entry>> =
+            keys.iter().map(|key| parts.get_mut(key).and_then(|part| part.shards.remove(&index))).collect();
+        drop(parts);
+        drop(removed);
     }
 
     /// Bytes in memory and on disk.
     pub fn sizes(&self) -> (u64, u64) {
-        let spilled = |entry: &Entry| if let Entry::Spilled { bytes, .. } = entry { *bytes } else { 0 };
-        let on_disk = self.views().values().flat_map(|view| view.shards.values()).map(spilled).sum();
+        let spilled = |entry: &Entry| if let Entry::Spilled(spilled) = entry { spilled.bytes() } else { 0 };
+        let on_disk = self.parts().values().flat_map(|part| part.shards.values()).map(spilled).sum();
         (self.inner.budget.used(), on_disk)
     }
 
-    fn spill(&self, shard: &EncodedShard, bytes: u64) -> Result<Entry, Fault> {
+    fn spill(&self, index: u32, values: &[Values]) -> Result<Vec<Spilled>, Fault> {
         // A name is never used twice: a file that is read may be forgotten, but not overwritten.
         let number = self.inner.next_file.fetch_add(1, Ordering::Relaxed);
-        let path = self.inner.spill.join(format!("{number}.shard"));
-        let write = || {
-            let temporary = path.with_extension("tmp");
-            std::fs::write(&temporary, encode(shard))?;
-            std::fs::rename(&temporary, &path)
-        };
-        write().map_err(|e| retry(format!("spill shard {} to {}: {e}", shard.index, path.display())))?;
-        Ok(Entry::Spilled { path, bytes })
+        spill::write(&self.inner.spill.join(format!("{number}.parts")), index, values)
     }
 
-    fn views(&self) -> MutexGuard<'_, BTreeMap<ViewKey, View>> {
+    fn parts(&self) -> MutexGuard<'_, BTreeMap<PartKey, Part>> {
         // The map is valid between any two of its calls: a panic elsewhere does not spoil it.
-        self.inner.views.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn remove_file(entry: &Entry) {
-    if let Entry::Spilled { path, .. } = entry
-        && let Err(error) = std::fs::remove_file(path)
-    {
-        tracing::warn!(file = %path.display(), %error, "spilled shard not removed");
-    }
-}
-
-fn retry(message: String) -> Fault {
-    Fault { retry: true, ..Fault::internal(message) }
 }
 
 #[cfg(test)]
@@ -164,34 +181,61 @@ mod tests {
 
     use super::*;
 
-    fn shard(index: u32) -> EncodedShard {
-        let columns = vec![Column::F64(vec![f64::from(index), f64::NAN]), Column::Code(vec![index, 9])];
-        EncodedShard { index, rows: 2, bounds: [0, 1, 1, 2], columns, target: Some(vec![0.0, 1.0]), ..EncodedShard::default() }
+    const BYTES: u64 = 800;
+
+    fn column(of: u32) -> Values {
+        Values::Column(Column::F64(vec![f64::from(of); 100].into()))
+    }
+
+    fn keys(names: &[&str]) -> Vec<PartKey> {
+        names.iter().map(|name| PartKey::from(*name)).collect()
+    }
+
+    fn insert(cache: &ShardCache, keys: &[PartKey], index: u32) {
+        cache.insert(index, keys.iter().map(|key| (Arc::clone(key), column(index))).collect()).unwrap();
     }
 
     #[test]
-    fn what_does_not_fit_is_spilled_and_comes_back_with_its_bits() {
+    fn the_first_shards_stay_in_memory_and_the_rest_is_spilled() {
         let folder = tempfile::tempdir().unwrap();
-        let one = shard(0).bytes() as u64;
-        let cache = ShardCache::new(MemoryBudget::new(one * 2), folder.path());
-        let view: ViewKey = "view".into();
-        let used = cache.in_use(&view);
+        // A quarter is left to work.
+        let cache = ShardCache::new(MemoryBudget::new(BYTES * 4 * 4 / 3 + 4), folder.path());
+        let both = keys(&["a", "b"]);
+        let used = cache.in_use(&both);
         for index in 0..5 {
-            cache.insert(&view, shard(index)).unwrap();
+            insert(&cache, &both, index);
         }
-        assert_eq!(cache.sizes(), (one * 2, one * 3));
+        assert_eq!(cache.sizes(), (BYTES * 4, BYTES * 6));
         for index in 0..5 {
-            let back = cache.get(&view, index).unwrap().unwrap();
-            assert_eq!(encode(&*back), encode(&shard(index)));
+            let found = cache.get(&both, index).unwrap().unwrap();
+            assert_eq!(found.values, [column(index), column(index)]);
+            let reading = if index < 2 { 0 } else { BYTES * 2 };
+            assert_eq!(cache.sizes().0, BYTES * 4 + reading, "what is read back counts as long as it is used");
         }
-        assert_eq!(cache.missing(&view, 3..7), vec![5, 6]);
-        // Once no stage uses it, another view takes its place in memory, and its files go.
-        drop(used);
-        let other: ViewKey = "other".into();
+        assert_eq!(cache.missing(&both, 3..7), vec![(5, vec![0, 1]), (6, vec![0, 1])]);
+        // Another view shares one of the parts and lacks the other.
+        let other = keys(&["b", "c"]);
+        assert_eq!(cache.missing(&other, 0..1), vec![(0, vec![1])]);
         let _used = cache.in_use(&other);
-        cache.insert(&other, shard(7)).unwrap();
-        assert_eq!(cache.sizes(), (one, 0));
-        assert_eq!(cache.missing(&view, 0..2), vec![0, 1]);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        drop(used);
+        // Once no stage uses it, its place in memory goes to another; what is shared stays.
+        insert(&cache, &keys(&["c"]), 0);
+        assert_eq!(cache.missing(&both, 0..1), vec![(0, vec![0])]);
+        assert!(cache.missing(&other, 0..1).is_empty());
+        assert_eq!(cache.sizes(), (BYTES * 3, BYTES * 3));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_shard_that_lost_a_part_is_not_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ShardCache::new(MemoryBudget::new(1 << 20), folder.path());
+        let both = keys(&["a", "b"]);
+        insert(&cache, &both, 3);
+        assert!(cache.get(&both, 3).unwrap().is_some());
+        cache.remove_shard(&both[1..], 3);
+        assert!(cache.get(&both, 3).unwrap().is_none());
+        assert_eq!(cache.missing(&both, 3..4), vec![(3, vec![1])]);
+        assert_eq!(cache.sizes(), (BYTES, 0));
     }
 }

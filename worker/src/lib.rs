@@ -3,8 +3,13 @@
 
 pub mod agent;
 pub mod cache;
+pub mod life;
+pub mod metrics;
+pub mod parts;
 pub mod push;
 pub mod score;
+pub mod session;
+pub mod spill;
 pub mod stage;
 
-pub use agent::{WorkerOptions, run};
+pub use life::{DRAIN_TIMEOUT, Ended, WorkerError, WorkerOptions, run};

@@ -1,8 +1,10 @@
 //! Sending blocks: apart from the control stream, in messages of bounded size.
 
 use sheaf_cluster::id::{Stage, Token};
+use sheaf_learn::tree::Block;
 use sheaf_proto::v1::{self, worker_service_client::WorkerServiceClient};
 
+use crate::metrics::Metrics;
 use crate::stage::Answer;
 
 /// Bytes of blocks in one message; a single larger block goes alone.
@@ -21,16 +23,30 @@ pub struct Address {
 }
 
 /// Sends all blocks of an answer; the time spent goes with the first message.
-pub async fn push<T>(client: &mut WorkerServiceClient<T>, address: &Address, answer: Answer) -> Result<(), tonic::Status>
+pub async fn push<T>(
+    client: &mut WorkerServiceClient<T>,
+    address: &Address,
+    answer: Answer,
+    metrics: &Metrics,
+) -> Result<(), tonic::Status>
 where
     T: tonic::client::GrpcService<tonic::body::Body>,
     T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     T::ResponseBody: tonic::codegen::Body<Data = bytes::Bytes> + Send + 'static,
     <T::ResponseBody as tonic::codegen::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
-    let mut spent =
-        Some(v1::Spent { read_ns: answer.read_ns, compute_ns: answer.compute_ns, merge_ns: answer.merge_ns, rows: answer.rows });
-    for blocks in batches(answer) {
+    let mut spent = Some(v1::Spent {
+        read_ns: answer.read_ns,
+        compute_ns: answer.compute_ns,
+        merge_ns: answer.merge_ns,
+        rows: answer.rows,
+        bytes_read: answer.bytes_read,
+        fetch_ns: answer.fetch_ns,
+    });
+    // The blocks' memory is counted until the last of them is sent.
+    let Answer { blocks, grant: _grant, .. } = answer;
+    for blocks in batches(blocks) {
+        let (count, bytes) = (blocks.len(), blocks.iter().map(|block| block.value.len()).sum());
         let request = v1::PushBlocksRequest {
             worker: address.worker,
             stage: Some((&address.stage).into()),
@@ -39,15 +55,17 @@ where
             blocks,
             spent: spent.take(),
         };
+        // Before the answer: the block that ends the stage closes it, and this task with it.
+        metrics.pushed(count, bytes);
         client.push_blocks(request).await?;
     }
     Ok(())
 }
 
-fn batches(answer: Answer) -> Vec<Vec<v1::BlockValue>> {
+fn batches(blocks: Vec<(Block, Option<Vec<u8>>)>) -> Vec<Vec<v1::BlockValue>> {
     let mut out: Vec<Vec<v1::BlockValue>> = Vec::new();
     let mut bytes = usize::MAX;
-    for (block, value) in answer.blocks {
+    for (block, value) in blocks {
         let size = value.as_ref().map_or(0, Vec::len);
         if bytes.saturating_add(size) > BATCH_BYTES {
             out.push(Vec::new());

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use futures::StreamExt as _;
@@ -15,16 +15,20 @@ use sheaf_dataflow::reader::Reader;
 use sheaf_dataflow::score::CompiledScorer;
 use sheaf_dataflow::sink::materialise;
 use sheaf_dataflow::stores::Stores;
-use sheaf_dataflow::view::CompiledView;
+use sheaf_dataflow::view::{CompiledView, Part, View};
 use sheaf_learn::kernels::Level;
-use sheaf_learn::program::{Local, Program};
+use sheaf_learn::program::{Local, Partial, Program};
 use sheaf_learn::tree::{Block, Merger};
 use sheaf_runtime::canonical;
 use sheaf_runtime::fault::Fault;
+use sheaf_runtime::memory::Grant;
 use sheaf_runtime::work::{TaskOutput, Work, encode_outputs, merge_outputs};
+use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cache::{InUse, ShardCache, ViewKey};
+use crate::cache::{InUse, PartKey, ShardCache};
+use crate::metrics::Metrics;
+use crate::parts::{put_together, take_apart};
 use crate::score::score_chunk;
 
 /// What all stages of a worker share.
@@ -44,6 +48,8 @@ pub struct Bench {
     pub paranoid: bool,
     /// Instruction set of the kernels.
     pub level: Level,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// A shard that failed, and why.
@@ -56,6 +62,7 @@ pub struct ShardFault {
 }
 
 /// What a worker sends for one step.
+#[derive(Debug, Default)]
 pub struct Answer {
     /// Complete, aligned blocks that cover exactly the shards asked for.
     pub blocks: Vec<(Block, Option<Vec<u8>>)>,
@@ -67,6 +74,12 @@ pub struct Answer {
     pub merge_ns: u64,
     /// Rows of the shards.
     pub rows: u64,
+    /// Bytes of input read since the last answer.
+    pub bytes_read: u64,
+    /// Time spent fetching the step's message, ns.
+    pub fetch_ns: u64,
+    /// Memory of the blocks, until they are sent.
+    pub grant: Option<Grant>,
 }
 
 /// A stage that is open.
@@ -79,47 +92,103 @@ pub struct StageRunner {
 }
 
 enum Kind {
-    Steps(Steps),
+    Steps(Box<Steps>),
     Count(Reader),
-    Materialise { dataset: Dataset, area: String },
-    Score { reader: Reader, scorer: CompiledScorer, chunks: Vec<u32>, to: String },
+    Materialise { dataset: Box<Dataset>, area: String },
+    Score { reader: Reader, scorer: Box<CompiledScorer>, chunks: Vec<u32>, to: String },
 }
 
 struct Steps {
-    key: ViewKey,
+    dataset: Arc<Dataset>,
+    view: View,
+    parts: Vec<Part>,
+    keys: Vec<PartKey>,
     _in_use: InUse,
-    reader: Reader,
-    view: CompiledView,
     boundaries: Vec<u32>,
     program: Box<dyn Program>,
     locals: Mutex<BTreeMap<u32, Local>>,
+    /// What makes the parts at these positions.
+    encoders: Mutex<BTreeMap<Vec<usize>, Arc<OnceCell<Encoder>>>>,
 }
 
-type Leaf = (u32, Option<Vec<u8>>);
+/// Reads and encodes some parts of a view.
+struct Encoder {
+    reader: Reader,
+    view: CompiledView,
+    parts: Vec<Part>,
+    keys: Vec<PartKey>,
+}
+
+/// Blocks of one step, and what they took.
+struct Computed {
+    blocks: Vec<(Block, Option<Vec<u8>>)>,
+    rows: u64,
+    compute_ns: u64,
+    merge_ns: u64,
+}
+
+type Leaf<T> = (u32, Option<T>);
+
+impl Steps {
+    async fn open(dataset: Dataset, view: View, program: Box<dyn Program>, bench: &Bench) -> Result<Self, Fault> {
+        let fingerprint = dataset.fingerprint();
+        let (parts, names): (Vec<Part>, Vec<String>) = view.parts().into_iter().unzip();
+        let key = |name: String| canonical::hash(&(&fingerprint, name)).map(PartKey::from).map_err(Fault::internal);
+        let keys = names.into_iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            _in_use: bench.cache.in_use(&keys),
+            boundaries: dataset.boundaries(),
+            dataset: Arc::new(dataset),
+            view,
+            parts,
+            keys,
+            program,
+            locals: Mutex::default(),
+            encoders: Mutex::default(),
+        })
+    }
+
+    /// What makes the parts at `lacking`; compiled when it is first needed.
+    async fn encoder(&self, lacking: &[usize], bench: &Bench) -> Result<Arc<OnceCell<Encoder>>, Fault> {
+        let cell = {
+            let mut encoders = self.encoders.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(encoders.entry(lacking.to_vec()).or_default())
+        };
+        let compile = || async {
+            let parts: Vec<Part> = lacking.iter().map(|at| self.parts[*at]).collect();
+            let view = self.view.only(&parts);
+            let reader = Reader::open_view(Arc::clone(&self.dataset), bench.stores.clone(), &view).await?;
+            let session = bench.stores.session(self.dataset.now_ns.unwrap_or_default());
+            let view = view.compile(reader.schema(), &session)?;
+            Ok::<_, Fault>(Encoder { reader, view, parts, keys: lacking.iter().map(|at| Arc::clone(&self.keys[*at])).collect() })
+        };
+        cell.get_or_try_init(compile).await?;
+        Ok(cell)
+    }
+
+    fn locals(&self) -> MutexGuard<'_, BTreeMap<u32, Local>> {
+        self.locals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl StageRunner {
     /// Opens a work document: plans its SQL, compiles its expressions, builds its program.
     pub async fn open(work: Work, bench: Bench) -> Result<Self, Fault> {
+        let bench = Bench { stores: bench.stores.metered(), ..bench };
         let (leaves, kind) = match work {
             Work::Count { dataset } => {
                 let units = dataset.units();
                 (units, Kind::Count(Reader::open(Arc::new(dataset), bench.stores.clone(), None).await?))
             }
-            Work::Materialise { dataset, area } => (1, Kind::Materialise { dataset, area }),
+            Work::Materialise { dataset, area } => (1, Kind::Materialise { dataset: Box::new(dataset), area }),
             Work::Steps { dataset, view, program } => {
-                let identity = (dataset.fingerprint(), &view);
-                let key: ViewKey = canonical::hash(&identity).map_err(Fault::internal)?.into();
-                let (shards, boundaries, now_ns) = (dataset.shards(), dataset.boundaries(), dataset.now_ns.unwrap_or_default());
-                let reader = Reader::open(Arc::new(dataset), bench.stores.clone(), Some(view.inputs())).await?;
-                let view = view.compile(reader.schema(), &bench.stores.session(now_ns))?;
                 let program = sheaf_learn::registry::build_at(&program, bench.level)?;
-                let _in_use = bench.cache.in_use(&key);
-                (shards, Kind::Steps(Steps { key, _in_use, reader, view, boundaries, program, locals: Mutex::default() }))
+                (dataset.shards(), Kind::Steps(Box::new(Steps::open(dataset, view, program, &bench).await?)))
             }
             Work::Score { dataset, scorer, chunks, to } => {
                 let (leaves, now_ns) = (chunks.len().saturating_sub(1) as u32, dataset.now_ns.unwrap_or_default());
                 let reader = Reader::open(Arc::new(dataset), bench.stores.clone(), Some(scorer.inputs())).await?;
-                let scorer = scorer.compile(reader.schema(), &bench.stores.session(now_ns))?;
+                let scorer = Box::new(scorer.compile(reader.schema(), &bench.stores.session(now_ns))?);
                 (leaves, Kind::Score { reader, scorer, chunks, to })
             }
         };
@@ -129,107 +198,128 @@ impl StageRunner {
     /// Computes the partials of `ranges` for the step that `message` opens.
     pub async fn compute(self: &Arc<Self>, ranges: &[Range<u32>], message: &[u8]) -> Result<Answer, ShardFault> {
         let _turn = self.turn.lock().await;
-        let mut answer = Answer { blocks: Vec::new(), read_ns: 0, compute_ns: 0, merge_ns: 0, rows: 0 };
-        let leaves = match &self.kind {
+        let mut answer = Answer::default();
+        match &self.kind {
             Kind::Steps(_) => self.steps(ranges, message, &mut answer).await?,
             _ => self.tasks(ranges, &mut answer).await?,
-        };
-        let began = Instant::now();
-        self.merge(ranges, leaves, &mut answer)?;
-        answer.merge_ns = nanos(began);
+        }
+        let bytes: usize = answer.blocks.iter().filter_map(|(_, value)| value.as_ref()).map(Vec::len).sum();
+        answer.bytes_read = self.bench.stores.take_bytes_read();
+        answer.grant = Some(self.bench.cache.budget().take(bytes as u64));
         Ok(answer)
     }
 
     /// Forgets what the stage kept per shard; encoded shards stay for the stages after it.
     pub fn close(&self) {
         if let Kind::Steps(steps) = &self.kind {
-            steps.locals.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            steps.locals().clear();
         }
     }
 
-    async fn steps(
-        self: &Arc<Self>,
-        ranges: &[Range<u32>],
-        message: &[u8],
-        answer: &mut Answer,
-    ) -> Result<Vec<Leaf>, ShardFault> {
+    async fn steps(self: &Arc<Self>, ranges: &[Range<u32>], message: &[u8], answer: &mut Answer) -> Result<(), ShardFault> {
         let began = Instant::now();
         self.prepare(ranges).await?;
         answer.read_ns = nanos(began);
-        let began = Instant::now();
         let first = ranges.first().map_or(0, |r| r.start);
         let (runner, wanted, bytes) = (Arc::clone(self), ranges.to_vec(), message.to_vec());
         let (send, done) = tokio::sync::oneshot::channel();
         self.bench.pool.spawn(move || {
-            let work = std::panic::AssertUnwindSafe(|| runner.partials(&wanted, &bytes));
+            let work = std::panic::AssertUnwindSafe(|| runner.blocks(&wanted, &bytes));
             let result = std::panic::catch_unwind(work).unwrap_or_else(|_| {
                 Err(ShardFault { shard: first, fault: retryable("a partial panicked; see the worker's log") })
             });
             // Nobody waits any more when the stage was closed meanwhile.
             let _ = send.send(result);
         });
-        let (leaves, rows) =
-            done.await.map_err(|_| ShardFault { shard: first, fault: retryable("the compute pool is gone") })??;
-        answer.compute_ns = nanos(began);
-        answer.rows = rows;
-        Ok(leaves)
+        let computed = done.await.map_err(|_| ShardFault { shard: first, fault: retryable("the compute pool is gone") })??;
+        (answer.blocks, answer.rows) = (computed.blocks, computed.rows);
+        (answer.compute_ns, answer.merge_ns) = (computed.compute_ns, computed.merge_ns);
+        Ok(())
     }
 
-    /// Reads and encodes the shards of `ranges` that the cache lacks, in pieces cut at load units.
+    /// Reads and encodes what the cache lacks of the shards of `ranges`, in pieces cut at load units.
     pub async fn prepare(self: &Arc<Self>, ranges: &[Range<u32>]) -> Result<(), ShardFault> {
         let Kind::Steps(steps) = &self.kind else { return Ok(()) };
-        let missing = self.bench.cache.missing(&steps.key, ranges.iter().cloned().flatten());
-        let pieces = pieces(&missing, &steps.boundaries, self.bench.threads);
-        let mut running: FuturesUnordered<_> = pieces
-            .into_iter()
-            .map(|piece| {
-                let (runner, first) = (Arc::clone(self), piece.start);
-                let task = AbortOnDropHandle::new(self.bench.reading.spawn(async move { runner.read(piece).await }));
-                async move {
-                    task.await
-                        .unwrap_or_else(|e| Err(ShardFault { shard: first, fault: retryable(&format!("reading panicked: {e}")) }))
-                }
-            })
-            .collect();
+        let mut lacks: BTreeMap<Vec<usize>, Vec<u32>> = BTreeMap::new();
+        for (shard, lacking) in self.bench.cache.missing(&steps.keys, ranges.iter().cloned().flatten()) {
+            lacks.entry(lacking).or_default().push(shard);
+        }
+        let mut reads = Vec::new();
+        for (lacking, shards) in lacks {
+            let first = |fault| ShardFault { shard: shards[0], fault };
+            let encoder = steps.encoder(&lacking, &self.bench).await.map_err(first)?;
+            let pieces = pieces(&shards, &steps.boundaries, self.bench.threads);
+            reads.extend(pieces.into_iter().map(|piece| (Arc::clone(&encoder), piece)));
+        }
+        let start = |(encoder, piece): (Arc<OnceCell<Encoder>>, Range<u32>)| {
+            let (runner, first) = (Arc::clone(self), piece.start);
+            let task = self.bench.reading.spawn(async move { runner.read(&encoder, piece).await });
+            let task = AbortOnDropHandle::new(task);
+            async move {
+                task.await
+                    .unwrap_or_else(|e| Err(ShardFault { shard: first, fault: retryable(&format!("reading panicked: {e}")) }))
+            }
+        };
+        let mut running = futures::stream::iter(reads.into_iter().map(start)).buffer_unordered(self.bench.threads);
         while let Some(result) = running.next().await {
             result?;
         }
         Ok(())
     }
 
-    async fn read(&self, piece: Range<u32>) -> Result<(), ShardFault> {
-        let Kind::Steps(steps) = &self.kind else { return Ok(()) };
+    async fn read(&self, encoder: &OnceCell<Encoder>, piece: Range<u32>) -> Result<(), ShardFault> {
+        let Some(Encoder { reader, view, parts, keys }) = encoder.get() else { return Ok(()) };
         let mut next = piece.start;
-        let mut stream = std::pin::pin!(steps.reader.shards(piece));
+        let first = |fault| ShardFault { shard: piece.start, fault };
+        let bytes = reader.working_bytes(piece.clone()).await.map_err(|e| first(e.into()))?;
+        let _grant = self.bench.cache.budget().work(bytes).await;
+        let mut stream = std::pin::pin!(reader.shards(piece.clone()));
         while let Some(prepared) = stream.next().await {
             let at = |fault: Fault| ShardFault { shard: next, fault };
             let prepared = prepared.map_err(|e| at(e.into()))?;
-            let encoded = steps.view.encode(&prepared).map_err(|e| at(e.into()))?;
-            self.bench.cache.insert(&steps.key, encoded).map_err(at)?;
+            let encoded = view.encode(&prepared).map_err(|e| at(e.into()))?;
+            drop(prepared);
+            let made = take_apart(encoded, parts).map_err(at)?;
+            self.bench.cache.insert(next, keys.iter().cloned().zip(made).collect()).map_err(at)?;
             next += 1;
         }
         Ok(())
     }
 
-    fn partials(&self, ranges: &[Range<u32>], message: &[u8]) -> Result<(Vec<Leaf>, u64), ShardFault> {
-        let Kind::Steps(steps) = &self.kind else { return Ok((Vec::new(), 0)) };
+    fn blocks(&self, ranges: &[Range<u32>], message: &[u8]) -> Result<Computed, ShardFault> {
+        let first = ranges.first().map_or(0, |r| r.start);
+        let Kind::Steps(steps) = &self.kind else {
+            return Err(ShardFault { shard: first, fault: Fault::internal("a stage of tasks has no steps") });
+        };
+        let began = Instant::now();
+        let (leaves, rows) = self.partials(steps, ranges, message)?;
+        let compute_ns = nanos(began);
+        let began = Instant::now();
+        let blocks = merged(self.leaves, ranges, leaves, |a, b| Ok(steps.program.merge(a, b)?))?;
+        let blocks = blocks.into_iter().map(|(block, value): (_, Option<Partial>)| (block, value.map(|v| v.encode()))).collect();
+        Ok(Computed { blocks, rows, compute_ns, merge_ns: nanos(began) })
+    }
+
+    fn partials(&self, steps: &Steps, ranges: &[Range<u32>], message: &[u8]) -> Result<(Vec<Leaf<Partial>>, u64), ShardFault> {
         let first = ranges.first().map_or(0, |r| r.start);
         let step = steps.program.open(message).map_err(|e| ShardFault { shard: first, fault: e.into() })?;
         let shards: Vec<u32> = ranges.iter().cloned().flatten().collect();
-        let one = |shard: u32| -> Result<(Leaf, u64), ShardFault> {
+        let one = |shard: u32| -> Result<(Leaf<Partial>, u64), ShardFault> {
             let at = |fault: Fault| ShardFault { shard, fault };
-            let encoded = self.bench.cache.get(&steps.key, shard).map_err(at)?;
-            let encoded = encoded.ok_or_else(|| at(retryable("the shard left the cache before it was used")))?;
-            let kept = self.locals(steps).remove(&shard);
+            let found = self.bench.cache.get(&steps.keys, shard).map_err(at)?;
+            let found = found.ok_or_else(|| at(retryable("the shard left the cache before it was used")))?;
+            let parts = steps.parts.iter().copied().zip(found.values.iter().cloned());
+            let encoded = put_together(shard, parts).map_err(at)?;
+            let kept = steps.locals().remove(&shard);
             let mut local = kept.unwrap_or_else(|| steps.program.local());
             let partial = step.partial(&encoded, &mut local);
             if self.bench.paranoid && step.partial(&encoded, &mut steps.program.local()) != partial {
                 return Err(at(Fault::internal(format!("two partials of shard {shard} differ"))));
             }
-            self.locals(steps).insert(shard, local);
+            steps.locals().insert(shard, local);
             Ok(((shard, partial), encoded.rows as u64))
         };
-        let results: Vec<(Leaf, u64)> = shards.into_par_iter().map(one).collect::<Result<_, _>>()?;
+        let results: Vec<(Leaf<Partial>, u64)> = shards.into_par_iter().map(one).collect::<Result<_, _>>()?;
         let rows = results.iter().map(|(_, rows)| rows).sum();
         if self.bench.paranoid {
             self.forget_some(steps, message);
@@ -242,22 +332,18 @@ impl StageRunner {
     fn forget_some(&self, steps: &Steps, message: &[u8]) {
         let salt = canonical::hash_bytes(message);
         let chosen = |shard: u32| canonical::hash_bytes(format!("{salt}{shard}").as_bytes()).as_bytes()[0].is_multiple_of(3);
-        let shards: Vec<u32> = self.locals(steps).keys().copied().filter(|s| chosen(*s)).collect();
+        let shards: Vec<u32> = steps.locals().keys().copied().filter(|s| chosen(*s)).collect();
         for shard in shards {
-            self.locals(steps).remove(&shard);
-            self.bench.cache.remove_shard(&steps.key, shard);
+            steps.locals().remove(&shard);
+            self.bench.cache.remove_shard(&steps.keys, shard);
         }
     }
 
-    fn locals<'a>(&self, steps: &'a Steps) -> std::sync::MutexGuard<'a, BTreeMap<u32, Local>> {
-        steps.locals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn tasks(self: &Arc<Self>, ranges: &[Range<u32>], answer: &mut Answer) -> Result<Vec<Leaf>, ShardFault> {
+    async fn tasks(self: &Arc<Self>, ranges: &[Range<u32>], answer: &mut Answer) -> Result<(), ShardFault> {
         let began = Instant::now();
         let mut running: FuturesUnordered<_> = FuturesUnordered::new();
         let mut waiting = ranges.iter().cloned().flatten();
-        let mut leaves = Vec::new();
+        let mut leaves: Vec<Leaf<Vec<u8>>> = Vec::new();
         let start = |task: u32| {
             let runner = Arc::clone(self);
             let handle = AbortOnDropHandle::new(self.bench.reading.spawn(async move { runner.task(task).await }));
@@ -271,8 +357,11 @@ impl StageRunner {
             running.extend(waiting.next().map(start));
         }
         answer.read_ns = nanos(began);
+        let began = Instant::now();
         leaves.sort_unstable_by_key(|(task, _)| *task);
-        Ok(leaves)
+        answer.blocks = merged(self.leaves, ranges, leaves, |a, b| merge_outputs(&a, &b))?;
+        answer.merge_ns = nanos(began);
+        Ok(())
     }
 
     /// Runs one task: gives its output as JSON and the rows it went through.
@@ -295,26 +384,26 @@ impl StageRunner {
             }
         }
     }
+}
 
-    fn merge(&self, ranges: &[Range<u32>], leaves: Vec<Leaf>, answer: &mut Answer) -> Result<(), ShardFault> {
-        let mut leaves = leaves.into_iter().peekable();
-        for range in ranges {
-            let mut merger = Merger::new(self.leaves);
-            while let Some((index, value)) = leaves.next_if(|(index, _)| range.contains(index)) {
-                let block = Block { level: 0, index };
-                merger.insert(block, value, |a, b| self.merge_two(&a, &b)).map_err(|fault| ShardFault { shard: index, fault })?;
-            }
-            answer.blocks.extend(merger.into_blocks());
+/// Merges leaves, ascending, into the complete blocks of each range.
+fn merged<T>(
+    shards: u32,
+    ranges: &[Range<u32>],
+    leaves: Vec<Leaf<T>>,
+    mut merge: impl FnMut(T, T) -> Result<T, Fault>,
+) -> Result<Vec<(Block, Option<T>)>, ShardFault> {
+    let mut out = Vec::new();
+    let mut leaves = leaves.into_iter().peekable();
+    for range in ranges {
+        let mut merger = Merger::new(shards);
+        while let Some((index, value)) = leaves.next_if(|(index, _)| range.contains(index)) {
+            let block = Block { level: 0, index };
+            merger.insert(block, value, &mut merge).map_err(|fault| ShardFault { shard: index, fault })?;
         }
-        Ok(())
+        out.extend(merger.into_blocks());
     }
-
-    fn merge_two(&self, left: &[u8], right: &[u8]) -> Result<Vec<u8>, Fault> {
-        match &self.kind {
-            Kind::Steps(steps) => Ok(steps.program.merge(left, right)?),
-            _ => merge_outputs(left, right),
-        }
-    }
+    Ok(out)
 }
 
 /// Cuts ascending shard indices into contiguous pieces, about `threads` in all, at load units.
