@@ -1,10 +1,22 @@
 //! The command line: what can be typed, with examples. Values are checked here, once.
 
+mod cluster;
+mod jobs;
+
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use sheaf_runtime::exit::Exit;
 use sheaf_runtime::memory::parse_size;
+use sheaf_runtime::telemetry::LogFormat;
+
+use crate::command::pki::PkiCommand;
+pub use cluster::{
+    ClusterCommand, ConnectArgs, ContextAddArgs, ContextCommand, CoordinatorArgs, DrainArgs, ProofArgs, StatusArgs, TlsArgs,
+    WorkerArgs,
+};
+pub use jobs::{CancelArgs, JobsCommand, JobsListArgs, LogsArgs, RetryArgs, ShowJobArgs, SubmitArgs, WaitArgs, WatchArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,14 +27,24 @@ Examples:
   sheaf models list
   sheaf predict card-fraud@latest --table transactions=new/ --to scored/
 
+A cluster by hand, on one machine:
+  sheaf coordinator --state state/ --store store/ --allow data/
+  sheaf worker --join 127.0.0.1:7433             as many as wanted, at any time
+  sheaf submit job.yaml --watch
+  sheaf jobs list
+
 Exit codes: 0 done, 1 failed, 2 usage or invalid job, 3 not found, 4 denied, 5 cluster unreachable,
-6 cancelled, 7 timeout of --wait, 8 a declared limit or check was broken, 130 interrupted.
+6 cancelled, 7 a --timeout ran out, 8 a declared limit or check was broken, 70 a coordinator's log stopped,
+130 interrupted or detached.
 `SHEAF_LOG=info` shows the log; `SHEAF_STORE` names the store (default `.sheaf/`).";
 
 /// Distributed data processing and training: the same model bit for bit on any number of workers.
 #[derive(Debug, Parser)]
 #[command(name = "sheaf", version, after_help = EXAMPLES, propagate_version = true)]
 pub struct Cli {
+    /// What log lines look like; processes that are started write the same
+    #[arg(long, global = true, env = "SHEAF_LOG_FORMAT", default_value = "text", value_name = "FORMAT", value_parser = log_format, hide_env_values = true)]
+    pub log_format: LogFormat,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -45,20 +67,64 @@ pub enum Command {
     )]
     Predict(PredictArgs),
     /// Lists and shows models of the registry
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  sheaf models list\n  sheaf models show card-fraud@latest")]
     Models(ModelsCommand),
     /// Generates data
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  sheaf data generate card-fraud --rows 1000000 --out data/transactions")]
     Data(DataCommand),
     /// Generates data and runs an example on it from end to end
     #[command(after_help = "Example:\n  sheaf demo card-fraud --rows 200000")]
     Demo(DemoArgs),
+    /// Submits a job file to a cluster
+    #[command(
+        after_help = "Examples:\n  sheaf submit job.yaml --watch\n  ID=$(sheaf submit job.yaml --set as_of=2026-10-01 --key nightly-2026-10-01)\n  sheaf submit job.yaml --wait --timeout 10m -o json\n\nWithout --watch and --wait the job's id is printed and the job goes on by itself.\nThe first Ctrl-C detaches; the job goes on, and `sheaf jobs watch ID` attaches again."
+    )]
+    Submit(SubmitArgs),
+    /// Lists, shows, watches, cancels and retries jobs of a cluster
+    #[command(subcommand, after_help = "Examples:\n  sheaf jobs list --state running\n  sheaf jobs show 01KM")]
+    Jobs(JobsCommand),
+    /// Shows the cluster and drains its workers
+    #[command(subcommand, after_help = "Examples:\n  sheaf cluster status\n  sheaf cluster drain 3 --wait")]
+    Cluster(ClusterCommand),
+    /// Shows the cluster on one screen, live: jobs, workers, what they spend their time on, log lines
+    #[command(
+        after_help = "Examples:\n  sheaf top\n  sheaf top --once -o json\n\nKeys: arrows select, tab goes from jobs to workers, c cancels, d drains (both ask first), ? shows all, q leaves."
+    )]
+    Top(TopArgs),
+    /// Runs a coordinator in the foreground
+    #[command(
+        after_help = "Examples:\n  sheaf coordinator --state state/ --store store/ --allow data/\n  sheaf coordinator --listen 0.0.0.0:7433 --state /var/lib/sheaf --store s3://bucket/sheaf --allow s3://bucket/data --tls-ca ca.pem --tls-cert node.pem --tls-key node.key --pki pki/\n\nOn loopback without TLS it has a secret that it keeps in its state folder and saves as the context\n`local`: commands and workers of the same user on this machine find it, others are refused.\nCtrl-C or SIGTERM ends it; jobs go on when it is started again with the same --state."
+    )]
+    Coordinator(Box<CoordinatorArgs>),
+    /// Runs a worker in the foreground
+    #[command(
+        after_help = "Examples:\n  sheaf worker --join 127.0.0.1:7433\n  sheaf worker --join 10.0.0.5:7433 --threads 16 --memory 48GiB --spill /mnt/scratch --allow s3://bucket --tls-ca ca.pem --tls-cert worker.pem --tls-key worker.key\n  sheaf worker --join c1.example.net:7433 --token-file join.token --state /var/lib/sheaf --allow s3://bucket\n\nSIGTERM drains it: it takes nothing new, finishes what it owes and ends with 0."
+    )]
+    Worker(Box<WorkerArgs>),
+    /// Keeps the clusters that commands talk to
+    #[command(subcommand, after_help = "Examples:\n  sheaf context list\n  sheaf context use prod")]
+    Context(ContextCommand),
     /// Prints the JSON Schema of job files
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  sheaf schema job > job.schema.json")]
     Schema(SchemaCommand),
-    /// Runs a worker process (started by `sheaf run`)
-    #[command(hide = true)]
-    Worker(WorkerArgs),
+    /// Prints a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  sheaf completions bash > ~/.local/share/bash-completion/completions/sheaf\n  sheaf completions zsh > ~/.zfunc/_sheaf\n  sheaf completions fish > ~/.config/fish/completions/sheaf.fish"
+    )]
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Writes manual pages: one for each command into a folder, or that of `sheaf` to standard output
+    #[command(after_help = "Examples:\n  sheaf man | man -l -\n  sheaf man --dir ~/.local/share/man/man1")]
+    Man {
+        /// Folder for the pages of all commands; made if it is not there
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Makes certificates and join tokens for a cluster of several machines
+    #[command(subcommand)]
+    Pki(PkiCommand),
 }
 
 /// How results are printed.
@@ -76,11 +142,16 @@ pub struct FileArgs {
     /// Job file (YAML or JSON)
     pub file: PathBuf,
     /// Changes a declared parameter
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    #[arg(long, visible_alias = "param", value_name = "NAME=VALUE", value_parser = pair)]
     pub set: Vec<(String, String)>,
     /// Reads a table from another path
     #[arg(long, value_name = "NAME=PATH", value_parser = pair)]
     pub table: Vec<(String, String)>,
+}
+
+/// What a command that runs here may read beside the job file's own folder.
+#[derive(Debug, Default, Args)]
+pub struct RootArgs {
     /// Also allows reading below this folder (the job file's own folder always is)
     #[arg(long, value_name = "DIR")]
     pub allow_root: Vec<PathBuf>,
@@ -114,12 +185,9 @@ pub struct StoreArgs {
     pub store: String,
 }
 
-/// `sheaf run`.
+/// What `run` and `demo` share: the embedded cluster and how the result is shown.
 #[derive(Debug, Args)]
-pub struct RunArgs {
-    /// The job.
-    #[command(flatten)]
-    pub file: FileArgs,
+pub struct EmbeddedArgs {
     /// Worker processes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: u32,
@@ -132,12 +200,40 @@ pub struct RunArgs {
     /// Output format
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,
-    /// Gives the job up after so many seconds
-    #[arg(long, value_name = "SECONDS")]
-    pub deadline: Option<u64>,
     /// No progress
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// `sheaf top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Prints one snapshot and ends
+    #[arg(long)]
+    pub once: bool,
+    /// Output format of the snapshot
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+    /// The cluster.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// `sheaf run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The job.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// What may be read.
+    #[command(flatten)]
+    pub roots: RootArgs,
+    /// The cluster.
+    #[command(flatten)]
+    pub embedded: EmbeddedArgs,
+    /// Gives the job up after this time, such as 90, 15m or 2h (seconds without a unit)
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub deadline: Option<Duration>,
 }
 
 /// `sheaf plan`.
@@ -146,6 +242,9 @@ pub struct PlanArgs {
     /// The job.
     #[command(flatten)]
     pub file: FileArgs,
+    /// What may be read.
+    #[command(flatten)]
+    pub roots: RootArgs,
     /// The store.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -198,6 +297,7 @@ pub struct PredictArgs {
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
     /// Lists all models
+    #[command(after_help = "Example:\n  sheaf models list -o json")]
     List(ListArgs),
     /// Shows one model: metrics, coefficients, how it came to be
     #[command(after_help = "Examples:\n  sheaf models show card-fraud@latest\n  sheaf models show card-fraud@3 -o json")]
@@ -276,51 +376,17 @@ pub struct DemoArgs {
     /// Folder for the demo's data and job file
     #[arg(long, default_value = "sheaf-demo", value_name = "DIR")]
     pub dir: PathBuf,
-    /// Worker processes
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub workers: u32,
     /// The cluster.
     #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// The store.
-    #[command(flatten)]
-    pub store: StoreArgs,
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Format,
-    /// No progress
-    #[arg(short, long)]
-    pub quiet: bool,
+    pub embedded: EmbeddedArgs,
 }
 
 /// `sheaf schema`.
 #[derive(Debug, Subcommand)]
 pub enum SchemaCommand {
     /// The JSON Schema of job files, for editors
+    #[command(after_help = "Example:\n  sheaf schema job > job.schema.json")]
     Job,
-}
-
-/// `sheaf worker`.
-#[derive(Debug, Args)]
-pub struct WorkerArgs {
-    /// Coordinator
-    #[arg(long, value_name = "HOST:PORT")]
-    pub join: String,
-    /// Threads
-    #[arg(long, default_value_t = 1)]
-    pub threads: u32,
-    /// Memory for cached shards
-    #[arg(long, default_value = "1GiB", value_parser = parse_size)]
-    pub memory: u64,
-    /// Every partial twice
-    #[arg(long)]
-    pub paranoid: bool,
-    /// Folder for spilled shards
-    #[arg(long)]
-    pub spill: Option<PathBuf>,
-    /// Kernel level
-    #[arg(long)]
-    pub kernel_level: Option<String>,
 }
 
 /// Reads the arguments; help and errors are printed here.
@@ -333,12 +399,37 @@ pub fn parse() -> Result<Cli, Exit> {
     })
 }
 
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    text.parse()
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
     if name.is_empty() {
         return Err(format!("`{text}` has no name before the equals sign"));
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A span of time: a number with `ms`, `s`, `m`, `h` or `d`; seconds without a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let wrong = || format!("`{text}` is no span of time; write 90, 500ms, 30s, 15m, 2h or 7d");
+    let number: f64 = digits.trim().parse().map_err(|_| wrong())?;
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => return Err(wrong()),
+    };
+    // A century is more than anybody waits, and fits every clock.
+    let seconds = number * unit;
+    if !(seconds > 0.0 && seconds <= 3.2e9) {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 #[cfg(test)]
@@ -348,5 +439,32 @@ mod tests {
     #[test]
     fn the_grammar_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn walk(command: &clap::Command, path: &str, mute: &mut Vec<String>) {
+            let path = format!("{path} {}", command.get_name());
+            let shown = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            if !command.is_hide_set() && !shown.contains("Example") {
+                mute.push(path.clone());
+            }
+            command.get_subcommands().for_each(|sub| walk(sub, &path, mute));
+        }
+        let mut mute = Vec::new();
+        walk(&Cli::command(), "", &mut mute);
+        assert!(mute.is_empty(), "no example in the help of: {mute:?}");
+    }
+
+    #[test]
+    fn spans_of_time() {
+        let read = |text: &str| duration(text).map(|d| d.as_millis());
+        assert_eq!(read("90"), Ok(90_000));
+        assert_eq!(read("500ms"), Ok(500));
+        assert_eq!(read("1.5h"), Ok(5_400_000));
+        assert_eq!(read("7d"), Ok(604_800_000));
+        for bad in ["", "h", "-1s", "0", "1w", "1e99d", "NaN"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -1,9 +1,15 @@
 //! How a command fails: a text for people and a code for scripts.
 
+use sheaf_coordinator::consensus::ConsensusError;
 use sheaf_dataflow::error::DataError;
+use sheaf_runtime::admin::AdminAddressError;
+use sheaf_runtime::connect::{ConnectError, ListenError};
 use sheaf_runtime::exit::Exit;
 use sheaf_runtime::fault::{Fault, Kind};
+use sheaf_runtime::pki::{JoinError, PkiError};
 use sheaf_runtime::registry::RegistryError;
+use sheaf_runtime::tls::TlsError;
+use sheaf_worker::WorkerError;
 
 /// A failed command.
 #[derive(Debug)]
@@ -28,10 +34,56 @@ impl Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
+        let exit = exit_of_cause(&error);
         match error.downcast::<Fault>() {
             Ok(fault) => fault.into(),
-            Err(error) => Self::new(Exit::Failed, format!("{error:#}")),
+            Err(error) => Self::new(exit, format!("{error:#}")),
         }
+    }
+}
+
+/// Errors of connections, certificates and addresses say by themselves what to exit with.
+fn exit_of_cause(error: &anyhow::Error) -> Exit {
+    let of = |cause: &(dyn std::error::Error + 'static)| {
+        let connect = cause.downcast_ref::<ConnectError>().map(ConnectError::exit);
+        let connect = connect.or_else(|| cause.downcast_ref::<WorkerError>().map(WorkerError::exit));
+        let connect = connect.or_else(|| cause.downcast_ref::<ConsensusError>().map(exit_of_log));
+        let ours =
+            cause.is::<TlsError>() || cause.is::<ListenError>() || cause.is::<AdminAddressError>() || cause.is::<PkiError>();
+        connect.or_else(|| ours.then_some(Exit::Usage))
+    };
+    error.chain().find_map(of).unwrap_or(Exit::Failed)
+}
+
+impl From<PkiError> for Failure {
+    fn from(error: PkiError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Self {
+        Self::new(error.exit(), error.to_string())
+    }
+}
+
+/// A log that its disk stopped can be started again when there is room; other trouble stays.
+fn exit_of_log(error: &ConsensusError) -> Exit {
+    match error {
+        ConsensusError::Stopped { .. } | ConsensusError::Storage { .. } => Exit::LogStopped,
+        _ => Exit::Failed,
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Self::new(error.exit(), error.to_string())
     }
 }
 
@@ -58,11 +110,15 @@ impl From<tonic::Status> for Failure {
         let exit = match status.code() {
             tonic::Code::NotFound => Exit::NotFound,
             tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => Exit::Denied,
-            tonic::Code::InvalidArgument => Exit::Usage,
-            tonic::Code::Unavailable => Exit::Unreachable,
+            tonic::Code::InvalidArgument | tonic::Code::AlreadyExists | tonic::Code::FailedPrecondition => Exit::Usage,
+            _ if crate::watch::is_transient(&status) => Exit::Unreachable,
             _ => Exit::Failed,
         };
-        Self::new(exit, status.message())
+        let message = match exit {
+            Exit::Unreachable => format!("the coordinator went away: {}", status.message()),
+            _ => status.message().to_owned(),
+        };
+        Self::new(exit, message)
     }
 }
 

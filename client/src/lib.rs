@@ -3,11 +3,14 @@
 
 pub mod cli;
 pub mod command;
+pub mod connect;
+pub mod context;
 pub mod embedded;
 pub mod failure;
 pub mod generate;
 pub mod jobfile;
 pub mod render;
+pub mod top;
 pub mod watch;
 
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use sheaf_runtime::exit::Exit;
 
 use super::data::with_progress;
 use super::run::run;
-use crate::cli::{DemoArgs, FileArgs, Format, RunArgs};
+use crate::cli::{DemoArgs, FileArgs, Format, RootArgs, RunArgs};
 use crate::failure::Failure;
 use crate::generate::GenerateOptions;
 use crate::render::Progress;
@@ -17,7 +17,8 @@ const CARD_FRAUD: &str = include_str!("../../../examples/card-fraud/job.yaml");
 pub async fn demo(args: DemoArgs) -> Result<Exit, Failure> {
     let folder = args.dir.join(&args.name);
     let data = folder.join("data");
-    let progress = if args.quiet { Progress::quiet() } else { Progress::stderr() };
+    let output = args.embedded.output;
+    let progress = if args.embedded.quiet { Progress::quiet() } else { Progress::stderr() };
     let options = GenerateOptions {
         name: args.name.clone(),
         rows: args.rows,
@@ -34,21 +35,13 @@ pub async fn demo(args: DemoArgs) -> Result<Exit, Failure> {
     write_job(&file)?;
     let data = std::path::absolute(&data).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?;
     let exit = run(RunArgs {
-        file: FileArgs {
-            file: file.clone(),
-            set: vec![("data".into(), data.to_string_lossy().into_owned())],
-            table: Vec::new(),
-            allow_root: Vec::new(),
-        },
-        workers: args.workers,
-        cluster: args.cluster,
-        store: args.store,
-        output: args.output,
+        file: FileArgs { file: file.clone(), set: vec![("data".into(), data.to_string_lossy().into_owned())], table: Vec::new() },
+        roots: RootArgs::default(),
+        embedded: args.embedded,
         deadline: None,
-        quiet: args.quiet,
     })
     .await?;
-    if args.output == Format::Table && exit == Exit::Done {
+    if output == Format::Table && exit == Exit::Done {
         super::print(&next(&args.name, &folder, &file))?;
     }
     Ok(exit)

@@ -1,23 +1,34 @@
 //! Commands: a file each. Each gives an exit code or a failure; only this file prints failures.
 
+mod cluster;
+mod context;
+mod coordinator;
 mod data;
 mod demo;
+mod jobs;
 mod models;
+pub mod pki;
 mod plan;
 mod predict;
 mod run;
 mod setup;
+mod shell;
+mod submit;
+mod top;
 mod worker;
+
+use std::time::Duration;
 
 use sheaf_runtime::exit::Exit;
 use sheaf_runtime::telemetry;
 
-use crate::cli::{Cli, Command, DataCommand, ModelsCommand, SchemaCommand};
+use crate::cli::{Cli, ClusterCommand, Command, DataCommand, JobsCommand, ModelsCommand, SchemaCommand};
+use crate::embedded::STORES_VARIABLE;
 use crate::failure::Failure;
 
 /// Runs a command to its exit code.
 pub fn dispatch(cli: Cli) -> Exit {
-    telemetry::init(if matches!(cli.command, Command::Worker(_)) { "error" } else { "off" });
+    telemetry::init(log_level(&cli.command), cli.log_format);
     match execute(cli.command) {
         Ok(exit) => exit,
         Err(failure) => {
@@ -29,11 +40,36 @@ pub fn dispatch(cli: Cli) -> Exit {
     }
 }
 
+/// What is logged without `SHEAF_LOG`: servers say what they do, workers of a run only what goes wrong.
+fn log_level(command: &Command) -> &'static str {
+    match command {
+        Command::Worker(_) if std::env::var_os(STORES_VARIABLE).is_some() => "error",
+        // Consensus tells of every vote.
+        Command::Worker(_) | Command::Coordinator(_) => "info,openraft=warn",
+        _ => "off",
+    }
+}
+
 fn execute(command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Worker(args) => worker::worker(args),
+        Command::Worker(args) => worker::worker(*args),
+        Command::Coordinator(args) => wait(coordinator::coordinator(*args)),
+        Command::Submit(args) => wait(submit::submit(args)),
+        Command::Jobs(JobsCommand::List(args)) => wait(jobs::list(args)),
+        Command::Jobs(JobsCommand::Show(args)) => wait(jobs::show(args)),
+        Command::Jobs(JobsCommand::Watch(args)) => wait(jobs::watch(args)),
+        Command::Jobs(JobsCommand::Logs(args)) => wait(jobs::logs(args)),
+        Command::Jobs(JobsCommand::Cancel(args)) => wait(jobs::cancel(args)),
+        Command::Jobs(JobsCommand::Retry(args)) => wait(submit::retry(args)),
+        Command::Cluster(ClusterCommand::Status(args)) => wait(cluster::status(args)),
+        Command::Cluster(ClusterCommand::Drain(args)) => wait(cluster::drain(args)),
+        Command::Top(args) => top::top(args),
+        Command::Context(command) => context::context(command),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man { dir } => shell::man(dir.as_deref()),
         Command::Data(DataCommand::Generate(args)) => data::generate(&args),
         Command::Schema(SchemaCommand::Job) => print_json(&crate::jobfile::schema()),
+        Command::Pki(command) => pki::pki(command),
         Command::Run(args) => wait(run::run(args)),
         Command::Plan(args) => wait(plan::plan(args)),
         Command::Predict(args) => wait(predict::predict(args)),
@@ -43,12 +79,25 @@ fn execute(command: Command) -> Result<Exit, Failure> {
     }
 }
 
-fn wait(future: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+fn wait<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(Exit::Failed, format!("start the runtime: {e}")))?;
     let result = runtime.block_on(future);
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     result
+}
+
+/// Waits for something no longer than the user wants; what goes on after that is said.
+async fn within<T>(
+    timeout: Option<Duration>,
+    goes_on: &str,
+    future: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Some(timeout) = timeout else { return future.await };
+    match tokio::time::timeout(timeout, future).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::new(Exit::Timeout, format!("{:.1} s are over; {goes_on}", timeout.as_secs_f64()))),
+    }
 }
 
 /// Prints one JSON value on standard output.

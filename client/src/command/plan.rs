@@ -14,7 +14,7 @@ use crate::render::{Align, Look, format, table};
 pub async fn plan(args: PlanArgs) -> Result<Exit, Failure> {
     let loaded = setup::load(&args.file)?;
     let store = setup::store(&args.store)?;
-    let mut roots = args.file.allow_root.clone();
+    let mut roots = args.roots.allow_root.clone();
     roots.push(loaded.folder.clone());
     let stores = setup::stores(setup::store_options(&store, &roots)?)?;
     let now_ns = setup::now_ns();

@@ -1,5 +1,7 @@
 //! `sheaf run`: the job on an embedded cluster, from submit to the result on standard output.
 
+use std::time::Duration;
+
 use sheaf_dataflow::job::JobError;
 use sheaf_dataflow::stores::StoreOptions;
 use sheaf_proto::v1;
@@ -16,12 +18,13 @@ use crate::watch::{CANCEL_GRACE, Ended, interrupted, watch};
 /// Runs a job file.
 pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let loaded = setup::load(&args.file)?;
-    let store = setup::store(&args.store)?;
-    let mut roots = args.file.allow_root.clone();
+    let embedded = &args.embedded;
+    let store = setup::store(&embedded.store)?;
+    let mut roots = args.roots.allow_root.clone();
     roots.push(loaded.folder.clone());
     let stores: StoreOptions = setup::store_options(&store, &roots)?;
-    let progress = if args.quiet { Progress::quiet() } else { Progress::stderr() };
-    let options = setup::embedded(&args.cluster, args.workers, store, stores);
+    let progress = if embedded.quiet { Progress::quiet() } else { Progress::stderr() };
+    let options = setup::embedded(&embedded.cluster, embedded.workers, store, stores);
     let order = Order::Run { job: loaded.file.job.clone() };
     let done = execute(options, &order, args.deadline, &progress).await?;
     match done {
@@ -29,7 +32,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         Done::Interrupted => Err(Failure::new(Exit::Interrupted, "interrupted; the job was cancelled")),
         Done::Ended(ended) => {
             if let Some(result) = &ended.result {
-                match args.output {
+                match embedded.output {
                     Format::Json => print_json(result)?,
                     Format::Table => print(&job_result(result, &Look::stdout()))?,
                 };
@@ -53,16 +56,16 @@ pub enum Done {
 pub async fn execute(
     options: EmbeddedOptions,
     order: &Order,
-    deadline_s: Option<u64>,
+    deadline: Option<Duration>,
     progress: &Progress,
 ) -> Result<Done, Failure> {
     let mut cluster = Embedded::start(options).await?;
     let mut client = cluster.client().await?;
     let result = tokio::select! {
         biased;
-        result = submit_and_watch(&mut client, order, deadline_s, progress) => result,
+        result = submit_and_watch(&mut client, order, deadline, progress) => result,
         () = interrupted() => cancel(&mut cluster).await,
-        why = cluster.all_gone() => Err(Failure::new(Exit::Failed, why)),
+        why = cluster.given_up() => Err(Failure::new(Exit::Failed, why)),
     };
     let stopped = cluster.stop().await;
     let done = result?;
@@ -73,11 +76,11 @@ pub async fn execute(
 async fn submit_and_watch(
     client: &mut Client,
     order: &Order,
-    deadline_s: Option<u64>,
+    deadline: Option<Duration>,
     progress: &Progress,
 ) -> Result<Done, Failure> {
     let order = serde_json::to_string(order).map_err(|e| Failure::new(Exit::Failed, format!("write the order: {e}")))?;
-    let deadline_ms = deadline_s.unwrap_or(0).saturating_mul(1000);
+    let deadline_ms = deadline.map_or(0, |d| d.as_millis() as u64);
     let request =
         v1::SubmitJobRequest { idempotency_key: String::new(), order, priority: 0, namespace: "default".into(), deadline_ms };
     let accepted = client.submit_job(request).await?.into_inner();
@@ -89,7 +92,7 @@ async fn submit_and_watch(
 
 async fn cancel(cluster: &mut Embedded) -> Result<Done, Failure> {
     let mut client = cluster.client().await?;
-    let jobs = client.list_jobs(v1::ListJobsRequest {}).await?.into_inner().jobs;
+    let jobs = client.list_jobs(v1::ListJobsRequest::default()).await?.into_inner().jobs;
     for job in jobs {
         // One that ended meanwhile refuses; what it ended with is asked for below.
         let _ = client.cancel_job(v1::CancelJobRequest { job: job.job.clone() }).await;
@@ -115,7 +118,8 @@ pub fn finish(ended: Ended, show: impl FnOnce(JobError) -> Failure) -> Result<Ex
     }
 }
 
-fn domain_error(error: v1::JobError) -> JobError {
+/// A job error from the wire.
+pub fn domain_error(error: v1::JobError) -> JobError {
     let hint = (!error.hint.is_empty()).then_some(error.hint);
     JobError { path: error.path, message: error.message, hint }
 }

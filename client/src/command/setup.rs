@@ -93,6 +93,11 @@ pub fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }
 
+/// The clock in milliseconds since 1970 UTC.
+pub fn now_ms() -> u64 {
+    u64::try_from(now_ns() / 1_000_000).unwrap_or(0)
+}
+
 /// The store as an absolute location, made if it is a folder.
 pub fn store(args: &StoreArgs) -> Result<String, Failure> {
     let location = absolute(&args.store)?;
@@ -111,6 +116,32 @@ pub fn store_options(store: &str, roots: &[PathBuf]) -> Result<StoreOptions, Fai
         local_roots.push(PathBuf::from(store));
     }
     Ok(StoreOptions { local_roots, s3: s3_prefixes()? })
+}
+
+/// What `--allow` names: folders, and prefixes of object stores that the operator gave access to.
+pub fn allowed(locations: &[String]) -> Result<StoreOptions, Failure> {
+    let s3 = s3_prefixes()?;
+    let mut local_roots = Vec::new();
+    for location in locations {
+        if location.starts_with("s3://") {
+            if !s3.iter().any(|known| location.starts_with(&known.prefix)) {
+                let message =
+                    format!("--allow {location}: SHEAF_S3 names no prefix that covers it; it holds the access to object stores");
+                return Err(Failure::usage(message));
+            }
+            continue;
+        }
+        if location.contains("://") {
+            return Err(Failure::usage(format!("--allow {location}: neither a folder nor an s3:// prefix")));
+        }
+        let folder = PathBuf::from(absolute(location)?);
+        if !folder.is_dir() {
+            let exit = if folder.exists() { Exit::Usage } else { Exit::NotFound };
+            return Err(Failure::new(exit, format!("--allow {location}: there is no such folder")));
+        }
+        local_roots.push(folder);
+    }
+    Ok(StoreOptions { local_roots, s3 })
 }
 
 fn s3_prefixes() -> Result<Vec<sheaf_dataflow::stores::S3Prefix>, Failure> {

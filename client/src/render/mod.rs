@@ -2,11 +2,13 @@
 //! function from values to text.
 
 pub mod format;
+pub mod jobs;
 pub mod models;
 pub mod plot;
 pub mod progress;
 pub mod report;
 pub mod tables;
+pub mod timing;
 mod value;
 
 use std::io::IsTerminal;
@@ -15,6 +17,7 @@ pub use self::models::{model_card, models_table};
 pub use self::progress::{Phase, Progress};
 pub use self::report::job_result;
 pub use self::tables::{Align, facts, table};
+pub use self::timing::{conclusion, timing};
 
 /// Where text goes to: how wide, and with what means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

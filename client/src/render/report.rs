@@ -3,8 +3,8 @@
 //! Keys read, all optional: `job`, `name`, `state`, `error`, `model {name, version, sha256}` (or
 //! `{reference, sha256}`), `metrics {segment: {metric: value}}`, `undefined {segment: {metric: reason}}`,
 //! `rows {prepared, segment: n}`, `limits [{name, min, max, value, passed}]`, `checks [{name, passed,
-//! severity, violations, rows, message}]`, `phases [{name, seconds, rows}]`, `work [{phase, read_s,
-//! compute_s, merge_s, wait_s, shards {worker: n}}]`, `training {iterations, converged, loss: [..]}`,
+//! severity, violations, rows, message}]`, `phases [{name, seconds, rows}]`, `work [..]` (see
+//! [`super::timing`]), `training {iterations, converged, loss: [..]}`,
 //! `outputs`, `warnings [text]`.
 
 use serde_json::Value;
@@ -184,28 +184,11 @@ fn time(result: &Value, look: &Look) -> Option<String> {
         format!("{}\n", text.trim_end())
     };
     let mut body: String = phases.iter().map(line).collect();
-    if let Some(work) = work(result, look) {
+    let work = super::timing::timing(list(result, "work"), look);
+    if !work.is_empty() {
         body += &format!("\n{work}");
     }
     section(look, "where the time went", body)
-}
-
-/// What workers did in each phase, in seconds over all workers, and how many shards each one took.
-fn work(result: &Value, look: &Look) -> Option<String> {
-    const PARTS: [(&str, &str); 4] = [("read", "read_s"), ("compute", "compute_s"), ("merge", "merge_s"), ("wait", "wait_s")];
-    let work = list(result, "work");
-    let by_worker = work.iter().any(|entry| !entries(entry, "shards").is_empty());
-    let mut columns = vec![("workers in", Align::Left)];
-    columns.extend(PARTS.map(|(name, _)| (name, Align::Right)));
-    columns.extend(by_worker.then_some(("shards by worker", Align::Right)));
-    let row = |entry: &Value| {
-        let parts = PARTS.iter().map(|(_, key)| number(entry, key).map_or_else(|| "-".to_owned(), format::seconds));
-        let mut cells: Vec<String> = std::iter::once(text(entry, "phase").unwrap_or("?").to_owned()).chain(parts).collect();
-        let shards: Vec<String> = entries(entry, "shards").iter().map(|(_, n)| shown(n)).collect();
-        cells.extend(by_worker.then(|| shards.join(" + ")));
-        cells
-    };
-    (!work.is_empty()).then(|| tables::table(look, &columns, &work.iter().map(row).collect::<Vec<_>>()))
 }
 
 fn outputs(result: &Value, look: &Look) -> Option<String> {

@@ -22,7 +22,13 @@ fn result() -> Value {
         ],
         "training": {"iterations": 34, "converged": true, "loss": [0.7012, 0.2, 0.05, 0.013, 0.0117]},
         "phases": [{"name": "prepare", "seconds": 0.5, "rows": 1_000_000}, {"name": "train", "seconds": 1.5}],
-        "work": [{"phase": "train", "read_s": 0.2, "compute_s": 2.4, "merge_s": 0.012, "wait_s": 0.1, "shards": {"1": 8, "2": 8}}],
+        "work": [{"phase": "train", "read_s": 0.2, "compute_s": 2.4, "merge_s": 0.012, "wait_s": 0.1,
+            "wall_s": 1.4, "shards": {"1": 8, "2": 8}, "waited_for": {"2": 0.06},
+            "workers": {
+                "1": {"read_s": 0.1, "compute_s": 1.15, "merge_s": 0.006, "wait_s": 0.08, "rows": 17_000_000},
+                "2": {"read_s": 0.1, "compute_s": 1.25, "merge_s": 0.006, "wait_s": 0.02, "rows": 17_000_000}
+            },
+            "steps": {"count": 34, "wall_s": 1.38, "broadcast_s": 0.001, "compute_s": 1.3, "update_s": 0.01, "overhead_s": 0.069}}],
         "outputs": [],
         "warnings": ["feature `customer_age` has a very small coefficient and could be left out of the job"]
     })
