@@ -1,5 +1,5 @@
-//! Endings: a deadline, an interrupt, the death of all workers. Each ends soon with its exit code; nothing
-//! is published and no process is left.
+//! Endings: a deadline, an interrupt, workers that cannot live, a killed parent. Each ends soon with its exit
+//! code; nothing is published and no process is left. And what is no ending: the death of all workers.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Child, Command, Stdio};
@@ -78,13 +78,49 @@ fn an_interrupt() {
 }
 
 #[test]
-fn the_death_of_all_workers() {
+fn all_workers_are_killed_twice_and_the_model_is_the_same() {
+    let sheaf = sheaf();
+    sheaf.write("short.yaml", &SLOW.replace("max_iterations: 100000", "max_iterations: 8"));
+    let expected = sheaf.run(&["run", "short.yaml", "--store", "other", "-o", "json", "--quiet"]).succeeded().sha256();
+    let mut command = sheaf.command(&["run", "short.yaml", "--paranoid", "--pid-file", "pids", "-o", "json"]);
+    command.stdout(Stdio::piped()).stderr(std::fs::File::create(sheaf.folder().join("log.txt")).unwrap());
+    let (child, began) = (command.spawn().unwrap(), Instant::now());
+    wait_for("the first phase", || said(&sheaf).contains("prepare: done").then_some(()));
+    for _ in 0..2 {
+        let killed = workers(&sheaf);
+        for pid in &killed {
+            Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+        }
+        wait_for("other workers", || {
+            let now = workers(&sheaf);
+            now.iter().all(|pid| !killed.contains(pid) && alive(*pid)).then_some(())
+        });
+    }
+    let outcome = collect(child, began);
+    assert_eq!(outcome.code, 0, "{}", said(&sheaf));
+    assert_eq!(outcome.sha256(), expected);
+    for pid in workers(&sheaf) {
+        assert!(!alive(pid), "worker {pid} is left");
+    }
+}
+
+#[test]
+fn workers_that_never_get_anything_done_end_the_run() {
+    let sheaf = sheaf();
+    let (child, began) = start(&sheaf, &["--kernel-levels", "abacus"]);
+    let outcome = collect(child, began);
+    ended(&sheaf, &outcome, 1, "worker processes keep ending");
+}
+
+#[test]
+fn workers_end_with_the_run_that_started_them() {
     let sheaf = sheaf();
     let (child, began) = start(&sheaf, &[]);
     wait_for("the first phase", || said(&sheaf).contains("prepare: done").then_some(()));
-    for pid in workers(&sheaf) {
-        Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
-    }
-    let outcome = collect(child, began);
-    ended(&sheaf, &outcome, 1, "all worker processes have ended");
+    let left = workers(&sheaf);
+    // One that is stopped cannot look around for itself.
+    Command::new("kill").args(["-STOP", &left[0].to_string()]).status().unwrap();
+    Command::new("kill").args(["-9", &child.id().to_string()]).status().unwrap();
+    collect(child, began);
+    wait_for("the workers to end", || left.iter().all(|pid| !alive(*pid)).then_some(()));
 }
