@@ -27,6 +27,8 @@ pub struct WorkerStatus {
     pub pace: u32,
     /// The stage for which it computes a suspect, and nothing else meanwhile.
     pub reserved: Option<Stage>,
+    /// Whether it reads what it would take over in some stage: until it is done it gets no suspect.
+    pub reading: bool,
 }
 
 #[derive(Debug, Clone)]

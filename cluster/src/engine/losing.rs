@@ -65,7 +65,7 @@ impl Engine {
     }
 
     /// Whether a worker reads what it would take over in some stage: what it reads may be what ends it.
-    fn reads(&self, worker: WorkerId) -> bool {
+    pub(super) fn reads(&self, worker: WorkerId) -> bool {
         self.stages.values().any(|run| run.is_read_by(worker))
     }
 

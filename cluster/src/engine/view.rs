@@ -24,6 +24,7 @@ impl Engine {
             owed: self.owed(worker),
             pace: known.pace.share(),
             reserved: self.workers.reserved().get(&worker).map(|kept| kept.stage.clone()),
+            reading: self.reads(worker),
         };
         self.workers.iter().map(status).collect()
     }

@@ -403,7 +403,8 @@ impl Model {
             assert_eq!((progress.covered, progress.waiting as usize), (covered, nobody), "{stage} step {}", step.step);
             assert_eq!(step.complete, covered == open.plan.shards, "{stage}");
             if nobody > 0 {
-                let kept = engine.workers().iter().any(|worker| worker.reserved.is_some());
+                // Or for somebody who is kept for a suspect, or cannot be before it has read ahead.
+                let kept = engine.workers().iter().any(|worker| worker.reserved.is_some() || worker.reading);
                 assert!(kept || self.taking_leases().is_empty(), "shards of {stage} wait while workers are idle");
             }
         }
