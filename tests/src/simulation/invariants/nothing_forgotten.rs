@@ -48,7 +48,7 @@ impl NothingForgotten {
             let waiting = progress.waiting;
             return Err(format!("shards {nobodys:?} of {stage} step {} are nobody's; {waiting} wait", step.step));
         }
-        let kept = engine.workers().iter().any(|worker| worker.reserved.is_some());
+        let kept = engine.workers().iter().any(|worker| worker.reserved.is_some() || worker.reading);
         if nobodys.is_empty() || kept || !ledger.somebody_takes_leases() {
             self.waits.remove(stage);
             return Ok(());
