@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sheaf_learn::model::{Model, Task};
 use sheaf_learn::shard::EncodedShard;
 
-use crate::features::columns::{listed, nearest};
+use crate::features::columns::meant;
 use crate::features::render::one_value;
 use crate::features::{FitError, Type};
 use crate::pipeline::Pipeline;
@@ -156,11 +156,8 @@ impl Classes {
 
 fn position(prepared: &SchemaRef, name: &str) -> Result<usize, FitError> {
     prepared.column_with_name(name).map(|(at, _)| at).ok_or_else(|| {
-        let names = || prepared.fields().iter().map(|f| f.name().as_str());
-        let hint = match nearest(name, names()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the rows have {}", listed(names())),
-        };
+        let names = prepared.fields().iter().map(|f| f.name().as_str());
+        let hint = meant(name, names, "the rows have");
         FitError::Data(format!("column `{name}`, which predictions are to carry, not found; {hint}"))
     })
 }

@@ -16,4 +16,5 @@ pub mod program;
 pub mod registry;
 pub mod shard;
 pub mod statistics;
+pub mod suggest;
 pub mod tree;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::algorithm::LearnError;
+use crate::suggest::nearest;
 
 /// What help and documentation say about a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,35 +131,12 @@ fn unknown(name: &str, docs: &[ParamDoc]) -> LearnError {
         "not supported yet for this algorithm".into()
     } else {
         let names: Vec<&str> = docs.iter().map(|d| d.name).collect();
-        match nearest(name, &names) {
+        match nearest(name, names.iter().copied()) {
             Some(near) => format!("unknown parameter; did you mean `{near}`?"),
             None => format!("unknown parameter; known are {}", names.join(", ")),
         }
     };
     LearnError::Param { name: name.into(), message }
-}
-
-/// The known name nearest to a misspelt one, if one is near.
-pub fn nearest<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
-    let lower = name.to_lowercase();
-    let scored = known.iter().map(|k| (distance(&lower, k), *k));
-    scored.min().filter(|(d, k)| *d <= k.len().max(name.len()) / 3).map(|(_, k)| k)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use crate::algorithm::LearnError;
 use crate::algorithms::{linear_regression, logistic_regression};
 use crate::kernels::Level;
 use crate::model::Task;
-use crate::params::{ParamDoc, nearest};
+use crate::params::ParamDoc;
 use crate::program::{Program, ProgramSpec};
 use crate::statistics::{counts, duplicates, moments, quantiles, target_summary, vocabulary};
+use crate::suggest::nearest;
 
 /// All programs.
 #[rustfmt::skip]
@@ -94,7 +95,7 @@ pub fn build_at(spec: &ProgramSpec, level: Level) -> Result<Box<dyn Program>, Le
 
 fn unknown<'e>(name: &str, entries: impl Iterator<Item = &'e Entry>) -> LearnError {
     let names: Vec<&str> = entries.map(|e| e.name).collect();
-    let hint = match nearest(name, &names) {
+    let hint = match nearest(name, names.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known are {}", names.join(", ")),
     };

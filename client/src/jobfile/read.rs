@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use sheaf_learn::suggest::nearest;
 
 use super::params::Params;
-use super::suggest::{did_you_mean, folded, nearest};
+use super::suggest::{did_you_mean, folded};
 use super::yaml::{Core, Entry, Node, Style, Yaml, core, describe_core, shorten};
 use super::{Diagnostic, Overrides, Place, Spans};
 

@@ -2,6 +2,7 @@
 //! they are features; and the patterns (`*`, `prefix_*`, `-name`) that name several of them.
 
 use serde::{Deserialize, Serialize};
+use sheaf_learn::suggest::nearest;
 
 use crate::features::kinds::Type;
 use crate::job::JobError;
@@ -107,11 +108,7 @@ impl Frame {
             return JobError::at(path, format!("column `{name}` was removed by {by}")).hint("move this step before it");
         }
         let there = self.cols.iter().filter(|c| c.gone.is_none()).map(|c| c.name.as_str());
-        let error = JobError::at(path, format!("column `{name}` not found"));
-        match nearest(name, there.clone()) {
-            Some(near) => error.hint(format!("did you mean `{near}`?")),
-            None => error.hint(format!("columns here: {}", listed(there))),
-        }
+        JobError::at(path, format!("column `{name}` not found")).hint(meant(name, there, "columns here:"))
     }
 
     /// Resolves patterns to names of columns. Wildcards take features for which `accept` holds;
@@ -186,31 +183,12 @@ pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String
     format!("{}{more}", shown.join(", "))
 }
 
-/// The closest known name, if it is close enough to be a slip.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).max(1);
-    let scored = known.map(|k| (distance(&name.to_lowercase(), &k.to_lowercase()), k));
-    scored.filter(|(d, _)| *d <= limit).min_by_key(|(d, _)| *d).map(|(_, k)| k)
-}
-
-/// Edits between two names in characters; two neighbours that changed places are one edit (optimal
-/// string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
+/// What to say of a name that is not there: the one that was meant, or else, after `intro`, those there are.
+pub(crate) fn meant<'a>(name: &str, there: impl Iterator<Item = &'a str> + Clone, intro: &str) -> String {
+    match nearest(name, there.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("{intro} {}", listed(there)),
     }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]

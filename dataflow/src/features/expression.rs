@@ -14,7 +14,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 
 use crate::features::FitError;
-use crate::features::columns::{listed, nearest};
+use crate::features::columns::meant;
 use crate::features::kinds::{Type, cast_to, type_name};
 use crate::functions::CLOCK;
 use crate::job::{JobError, Param};
@@ -194,15 +194,12 @@ fn lower(session: &SessionContext, expr: Expr, schema: &SchemaRef) -> Result<Arc
 
 /// DataFusion's words, without its prefixes and stack, at our place.
 fn planning(path: &str, sql: &str, error: &DataFusionError, columns: &[(String, Type)]) -> JobError {
-    let names = || columns.iter().map(|(n, _)| n.as_str());
+    let names = columns.iter().map(|(n, _)| n.as_str());
     if let DataFusionError::SchemaError(schema, _) = error.find_root()
         && let datafusion::common::SchemaError::FieldNotFound { field, .. } = schema.as_ref()
     {
         let out = JobError::at(path, format!("column `{}` not found in `{sql}`", field.name));
-        return match nearest(&field.name, names()) {
-            Some(near) => out.hint(format!("did you mean `{near}`?")),
-            None => out.hint(format!("columns here: {}", listed(names()))),
-        };
+        return out.hint(meant(&field.name, names, "columns here:"));
     }
     let text = error.strip_backtrace();
     let text = text.lines().next().unwrap_or_default();

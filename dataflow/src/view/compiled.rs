@@ -12,7 +12,7 @@ use datafusion::prelude::SessionContext;
 use sheaf_learn::hash::ValueHasher;
 use sheaf_learn::shard::{Column, EncodedShard, Schema};
 
-use crate::features::columns::{listed, nearest};
+use crate::features::columns::meant;
 use crate::features::distinct::distinct_texts;
 use crate::features::expression::{self, Compiled};
 use crate::features::kinds::{cast_to, missing, numbers, type_name};
@@ -243,11 +243,8 @@ impl Reading {
 /// Finds a column; `ty` is the type it must be readable as, or its own.
 fn reading(prepared: &SchemaRef, name: &str, ty: Option<Type>) -> Result<Reading, FitError> {
     let Some((at, field)) = prepared.column_with_name(name) else {
-        let names = || prepared.fields().iter().map(|f| f.name().as_str());
-        let hint = match nearest(name, names()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the rows have {}", listed(names())),
-        };
+        let names = prepared.fields().iter().map(|f| f.name().as_str());
+        let hint = meant(name, names, "the rows have");
         return Err(FitError::Data(format!("column `{name}` not found; {hint}")));
     };
     let own = Type::of(field.data_type());
