@@ -176,3 +176,137 @@ fn took(turn: &Turn) -> Option<Millis> {
 fn is_whole(turn: &Turn) -> bool {
     turn.owed == 0 && turn.delivered == turn.granted && turn.since == turn.last
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::coverage::Block;
+    use crate::engine::Options;
+    use crate::id::{Stage, Step, Term, Token};
+    use crate::lease::{Tokens, Verdict};
+    use crate::run::Member;
+    use crate::stage::StagePlan;
+
+    /// Workers with two shards each, in a step that began at 0.
+    struct Scene {
+        workers: Workers,
+        tokens: Tokens,
+        options: Options,
+        rivals: u32,
+        run: StageRun,
+    }
+
+    impl Scene {
+        fn new(workers: u64) -> Self {
+            let stage = Stage { job: "a".into(), number: 0 };
+            let plan = StagePlan::tasks(2 * workers as u32);
+            let cuts = plan.cuts().expect("tasks can be spread");
+            let home = vec![None; cuts.len() - 1];
+            let (tokens, options, run) = (Tokens::new(Term(1)), Options::default(), StageRun::new(stage, &plan, cuts, home));
+            let mut scene = Self { workers: Workers::default(), tokens, options, rivals: 1, run };
+            for worker in (1..=workers).map(WorkerId) {
+                scene.workers.join(worker, 1, Millis(0));
+                let member = Member { opened: Token::default(), ready: true, answered: true, again: None };
+                scene.run.members.insert(worker, member);
+            }
+            scene.at(0, |run, cx| run.begin(Step(0), cx));
+            scene
+        }
+
+        fn at<T>(&mut self, now: u64, act: impl FnOnce(&mut StageRun, &mut Context) -> T) -> Vec<String> {
+            let (mut out, now) = (Vec::new(), Millis(now));
+            let Self { workers, tokens, options, rivals, run } = self;
+            act(run, &mut Context { workers, tokens, options, rivals: *rivals, now, out: &mut out });
+            let order = |command: &Command| match command {
+                Command::Compute { worker, ranges, .. } => Some(format!("{worker}: {ranges:?}")),
+                _ => None,
+            };
+            out.iter().filter_map(order).collect()
+        }
+
+        /// A worker delivers its two shards.
+        fn delivers(&mut self, worker: u64, now: u64) {
+            let (token, step) = (self.run.token, self.run.step.as_mut().expect("a step is under way"));
+            let block = Block { level: 1, index: worker as u32 - 1 };
+            let verdict = step.judge((WorkerId(worker), token), Term(1), block, 5, Millis(now));
+            assert!(matches!(verdict, Verdict::Accept), "{verdict:?}");
+        }
+
+        /// Who is asked to help at that time.
+        #[track_caller]
+        fn check(&mut self, now: u64, expected: &[&str]) {
+            assert_eq!(self.at(now, StageRun::straggle), expected, "at {now} ms");
+        }
+    }
+
+    /// Four workers, of which the first three took 400, 500 and 900 ms.
+    fn one_is_missing() -> Scene {
+        let mut scene = Scene::new(4);
+        [(1, 400), (2, 500), (3, 900)].into_iter().for_each(|(worker, now)| scene.delivers(worker, now));
+        scene
+    }
+
+    #[test]
+    fn late_is_who_takes_twice_the_median_and_others_help_once() {
+        let mut scene = one_is_missing();
+        scene.check(1_000, &[]);
+        scene.check(1_001, &["1: [6..7]", "3: [7..8]"]);
+        scene.check(9_000, &[]);
+    }
+
+    #[test]
+    fn nobody_is_late_before_the_floor() {
+        let mut scene = Scene::new(2);
+        scene.delivers(1, 3);
+        scene.check(250, &[]);
+        scene.check(251, &["1: [2..4]"]);
+    }
+
+    #[test]
+    fn where_few_are_done_the_last_step_tells_and_is_doubled() {
+        let mut scene = Scene::new(4);
+        scene.delivers(1, 100);
+        scene.check(9_000, &[]);
+        scene.run.usual = Some(Millis(100));
+        scene.check(400, &[]);
+        scene.check(401, &["1: [2..8]"]);
+    }
+
+    #[test]
+    fn who_reads_new_units_has_twice_the_time_unless_everybody_does() {
+        let mut scene = one_is_missing();
+        scene.run.cold = BTreeSet::from([WorkerId(4)]);
+        scene.check(2_000, &[]);
+        scene.check(2_001, &["1: [6..7]", "3: [7..8]"]);
+        let mut scene = one_is_missing();
+        scene.run.cold = (1..=4).map(WorkerId).collect();
+        scene.check(1_001, &["1: [6..7]", "3: [7..8]"]);
+    }
+
+    #[test]
+    fn who_computes_for_two_stages_has_twice_the_time() {
+        let mut scene = Scene { rivals: 2, ..one_is_missing() };
+        scene.check(2_000, &[]);
+        scene.check(2_001, &["1: [6..7]", "3: [7..8]"]);
+    }
+
+    #[test]
+    fn only_ready_workers_that_stay_and_have_nothing_else_to_do_help() {
+        let mut scene = one_is_missing();
+        scene.workers.drain(WorkerId(1));
+        scene.workers.reserve(WorkerId(2), scene.run.stage.clone(), None);
+        scene.check(1_001, &["3: [6..8]"]);
+        let mut scene = one_is_missing();
+        scene.run.members.values_mut().for_each(|member| member.ready = false);
+        scene.check(9_000, &[]);
+    }
+
+    #[test]
+    fn a_suspect_that_is_computed_alone_is_never_late() {
+        let mut scene = one_is_missing();
+        scene.workers.reserve(WorkerId(4), scene.run.stage.clone(), Some(6));
+        scene.check(9_000, &[]);
+    }
+}
