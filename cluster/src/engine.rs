@@ -262,10 +262,13 @@ impl Engine {
         }
         let cuts = match plan.cuts() {
             Ok(cuts) => cuts,
-            Err(error) => return self.fail(&stage.job, FailKind::Internal, format!("stage {stage}: {error}"), out),
+            Err(error) => {
+                let message = format!("{}: {error}", plan.name(&stage));
+                return self.fail(&stage.job, FailKind::Internal, message, out);
+            }
         };
         let home = self.memory.recall(plan.sticky, &cuts);
-        let run = StageRun::new(stage.clone(), cuts, home, plan.sticky, plan.max_workers);
+        let run = StageRun::new(stage.clone(), &plan, cuts, home);
         self.stages.insert(stage.clone(), run);
         self.recruit(&stage, &self.everybody(), out);
     }
@@ -321,8 +324,10 @@ impl Engine {
             }
             Verdict::Nondeterministic(shards) => {
                 let message = format!(
-                    "nondeterministic partial: shards {}..{} of stage {stage} step {step} gave two results, the last on worker {worker}",
-                    shards.start, shards.end
+                    "nondeterministic partial: shards {}..{} of {} step {step} gave two results, the last on worker {worker}",
+                    shards.start,
+                    shards.end,
+                    run.name()
                 );
                 self.fail(&stage.job, FailKind::Internal, message, out);
             }
@@ -368,10 +373,11 @@ impl Engine {
             self.finish_drains(out);
             return;
         }
-        let message = match failed.times {
-            1 => format!("shard {shard} of stage {stage} failed on worker {worker}: {message}"),
-            times => format!("shard {shard} of stage {stage} failed {times} times, the last on worker {worker}: {message}"),
+        let times = match failed.times {
+            1 => format!("on worker {worker}"),
+            times => format!("{times} times, the last on worker {worker}"),
         };
+        let message = format!("shard {shard} of {} failed {times}: {message}", run.name());
         self.give_up(&stage.job.clone(), FailKind::Data, message, Some((stage, shard)), out);
     }
 

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::id::{JobId, Millis, Stage};
+use crate::id::{JobId, Millis};
 
 /// What a job waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub enum Waiting {
     },
     /// For workers.
     Workers {
-        /// Which stage.
-        stage: Stage,
+        /// What people call the stage.
+        stage: String,
         /// Shards that nobody computes.
         shards: u32,
         /// Workers that are connected but take no new leases.
@@ -43,15 +43,15 @@ pub enum Waiting {
     },
     /// For workers that are there and open the stage.
     Preparing {
-        /// Which stage.
-        stage: Stage,
+        /// What people call the stage.
+        stage: String,
         /// How many.
         workers: usize,
     },
     /// For a worker that is free to compute shards alone which may have ended others.
     Alone {
-        /// Which stage.
-        stage: Stage,
+        /// What people call the stage.
+        stage: String,
         /// How many shards.
         shards: usize,
     },
@@ -75,6 +75,11 @@ impl fmt::Display for Names<'_> {
     }
 }
 
+/// `1 shard`, `2 shards`.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -91,20 +96,22 @@ impl fmt::Display for Waiting {
             Waiting::Limit { namespace, limit } => {
                 write!(f, "waits for namespace {namespace}, which may run {limit} at a time and does")
             }
-            Waiting::Workers { stage, shards, draining: 0 } => {
-                write!(f, "waits for workers: nobody is there to compute {shards} shards of stage {stage}")
+            Waiting::Workers { stage, shards, draining } => {
+                write!(f, "waits for workers: nobody is there to compute {} of {stage}", counted(*shards as usize, "shard"))?;
+                match *draining {
+                    0 => Ok(()),
+                    1 => f.write_str(", 1 worker is leaving"),
+                    several => write!(f, ", {several} workers are leaving"),
+                }
             }
-            Waiting::Workers { stage, shards, draining } => write!(
-                f,
-                "waits for workers: nobody is there to compute {shards} shards of stage {stage}, {draining} workers are leaving"
-            ),
             Waiting::Preparing { stage, workers } => {
-                write!(f, "waits for workers to get ready: {workers} open stage {stage}")
+                let verb = if *workers == 1 { "prepares" } else { "prepare" };
+                write!(f, "waits for workers to get ready: {} {verb} {stage}", counted(*workers, "worker"))
             }
-            Waiting::Alone { stage, shards } => write!(
-                f,
-                "waits for a free worker: {shards} shards of stage {stage} may have ended others and are computed one at a time"
-            ),
+            Waiting::Alone { stage, shards } => {
+                let how = if *shards == 1 { "is computed alone" } else { "are computed one at a time" };
+                write!(f, "waits for a free worker: {} of {stage} may have ended others and {how}", counted(*shards, "shard"))
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::membership::Workers;
 use crate::note::{Note, Shards, What};
 use crate::pace::Window;
 use crate::placement::{Layout, Seats, fill, place, ranges};
-use crate::stage::{StageProgress, only};
+use crate::stage::{StagePlan, StageProgress, only};
 
 /// What a stage needs from the engine to act.
 pub(crate) struct Context<'a> {
@@ -52,6 +52,8 @@ struct Member {
 #[derive(Debug, Clone)]
 pub(crate) struct StageRun {
     stage: Stage,
+    /// What people call it.
+    name: String,
     cuts: Vec<u32>,
     sticky: Option<u64>,
     max_workers: Option<u32>,
@@ -79,13 +81,14 @@ pub(crate) struct StageRun {
 }
 
 impl StageRun {
-    /// A stage that nobody takes part in yet. `home` has an entry for each unit of `cuts`.
-    pub fn new(stage: Stage, cuts: Vec<u32>, home: Vec<Option<WorkerId>>, sticky: Option<u64>, max_workers: Option<u32>) -> Self {
+    /// A stage that nobody takes part in yet. `cuts` are those of the plan, `home` has an entry for each unit.
+    pub fn new(stage: Stage, plan: &StagePlan, cuts: Vec<u32>, home: Vec<Option<WorkerId>>) -> Self {
         Self {
+            name: plan.name(&stage),
             stage,
             cuts,
-            sticky,
-            max_workers,
+            sticky: plan.sticky,
+            max_workers: plan.max_workers,
             members: BTreeMap::new(),
             home,
             promised: BTreeMap::new(),
@@ -100,6 +103,11 @@ impl StageRun {
             usual: None,
             step: None,
         }
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn shards(&self) -> u32 {

@@ -17,6 +17,8 @@ pub struct StagePlan {
     pub sticky: Option<u64>,
     /// At most so many workers take part; `None`: all.
     pub max_workers: Option<u32>,
+    /// The phase that it belongs to, as people call it; empty: it is called by its number.
+    pub phase: String,
 }
 
 /// Why a plan cannot be spread.
@@ -46,17 +48,28 @@ pub enum PlanError {
 impl StagePlan {
     /// Shards of a dataset with load units that start at `boundaries`.
     pub fn shards(shards: u32, boundaries: Vec<u32>, sticky: Option<u64>) -> Self {
-        Self { shards, boundaries, sticky, max_workers: None }
+        Self { shards, boundaries, sticky, max_workers: None, phase: String::new() }
     }
 
     /// `count` one-off tasks that can be spread at will.
     pub fn tasks(count: u32) -> Self {
-        Self { shards: count, boundaries: (0..count).collect(), sticky: None, max_workers: None }
+        Self::shards(count, (0..count).collect(), None)
     }
 
     /// One task for one worker.
     pub fn one_task() -> Self {
-        Self { shards: 1, boundaries: Vec::new(), sticky: None, max_workers: Some(1) }
+        Self { max_workers: Some(1), ..Self::shards(1, Vec::new(), None) }
+    }
+
+    /// The same plan for a phase of that name.
+    #[must_use]
+    pub fn of_phase(self, phase: impl Into<String>) -> Self {
+        Self { phase: phase.into(), ..self }
+    }
+
+    /// What people call its stage: `phase train`, or by its number where no phase is named.
+    pub fn name(&self, stage: &Stage) -> String {
+        if self.phase.is_empty() { format!("stage {stage}") } else { format!("phase {}", self.phase) }
     }
 
     /// The units of leasing as their first shards and, last, the number of shards; `[0]` if there are none.

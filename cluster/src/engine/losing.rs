@@ -84,15 +84,16 @@ impl Engine {
         let end: Arc<str> = format!("worker {worker}: {reason}").into();
         let owed: u32 = lost.iter().map(|(_, lost)| count(&lost.owed)).sum();
         for (stage, lost) in lost {
-            let Some(step) = self.stages.get_mut(stage).and_then(|run| run.step.as_mut()) else { continue };
+            let Some(run) = self.stages.get_mut(stage) else { continue };
+            let name = run.name().to_owned();
+            let Some(step) = run.step.as_mut() else { continue };
             for shard in lost.owed.iter().cloned().flatten() {
                 let suspicion = step.suspect(shard, Arc::clone(&end), number);
                 if alone && owed == 1 && suspicion.count() >= self.losses.needed(suspicion, self.options.max_attempts) {
                     let (times, ends) = (suspicion.count(), suspicion.ends.join("; "));
                     self.losses.explain(suspicion);
-                    let message = format!(
-                        "shard {shard} of stage {stage} ended {times} workers, the last with nothing else in hand: {ends}"
-                    );
+                    let message =
+                        format!("shard {shard} of {name} ended {times} workers, the last with nothing else in hand: {ends}");
                     return Some(Poison { stage: stage.clone(), shard, message });
                 }
             }

@@ -201,6 +201,26 @@ fn without_workers_a_stage_waits_and_says_so() {
 }
 
 #[test]
+fn people_read_the_name_of_the_phase() {
+    let mut script = Script::running(1);
+    let stage = Stage { number: 7, ..stage(0) };
+    let plan = plan(8).of_phase("train");
+    script.check(Event::StageOpened { stage: stage.clone(), plan }, &["open 1 a/7 1.2"]);
+    script.check(Event::StepReady { stage: stage.clone(), step: Step(0) }, &["compute 1 a/7#0 1.3 [0..8]"]);
+    let waits = |script: &Script| script.0.waiting(&"a".into()).map(|waiting| waiting.to_string());
+    assert_eq!(waits(&script).as_deref(), Some("waits for workers to get ready: 1 worker prepares phase train"));
+    script.check(Event::Prepared { worker: WorkerId(1), stage: stage.clone(), token: token(2) }, &[]);
+    assert_eq!(waits(&script), None);
+    script.check(lost(1), &[]);
+    assert_eq!(waits(&script).as_deref(), Some("waits for workers: nobody is there to compute 8 shards of phase train"));
+    script.check(join(2), &["open 2 a/0 1.4", "open 2 a/7 1.5", "compute 2 a/7#0 1.6 [0..8]"]);
+    let (worker, token, message) = (WorkerId(2), token(6), "no such file".to_owned());
+    let failed = Event::ShardFailed { worker, stage, token, shard: 3, retry: false, message };
+    let message = "fail a Data: shard 3 of phase train failed on worker 2: no such file";
+    script.check(failed, &["close 2 a/0", "close 2 a/7", message]);
+}
+
+#[test]
 fn a_newcomer_takes_part_from_the_step_after_it_is_prepared() {
     let mut script = Script::running(1);
     script.check(ready(0, 0), &["compute 1 a/0#0 1.2 [0..8]"]);
@@ -276,7 +296,7 @@ fn a_poison_shard_is_found_in_three_losses_and_named() {
     script.check(block(1, 0, 2, 1, 0), &["accept a/0#0 1.0"]);
     script.check(lost(4), &["compute 1 a/0#0 1.4 [6..7]", "compute 3 a/0#0 1.4 [7..8]"]);
     let waiting = script.0.waiting(&"a".into()).unwrap().to_string();
-    assert!(waiting.starts_with("waits for a free worker: 1 shards of stage a/0 may have ended"), "{waiting}");
+    assert!(waiting.starts_with("waits for a free worker: 1 shard of stage a/0 may have ended"), "{waiting}");
     // Alone, when somebody has nothing else in hand.
     script.check(block(1, 0, 4, 0, 6), &["accept a/0#0 0.6"]);
     script.check(block(1, 0, 3, 0, 2), &["accept a/0#0 0.2", "compute 1 a/0#0 1.5 [3..4]"]);
@@ -504,7 +524,7 @@ fn the_last_one_leaving_makes_the_stage_wait() {
     script.check(drain(1), &[]);
     script.check(failed(1, 2, 0, true), &[]);
     let waiting = script.0.waiting(&"a".into()).unwrap().to_string();
-    assert_eq!(waiting, "waits for workers: nobody is there to compute 1 shards of stage a/0, 1 workers are leaving");
+    assert_eq!(waiting, "waits for workers: nobody is there to compute 1 shard of stage a/0, 1 worker is leaving");
     script.check(join(2), &["open 2 a/0 1.3", "compute 2 a/0#0 1.4 [0..1]"]);
 }
 

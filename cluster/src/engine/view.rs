@@ -50,13 +50,14 @@ impl Engine {
         self.jobs.waiting(job, self.options.max_running_jobs).or_else(|| {
             let number = |number| Stage { job: job.clone(), number };
             let mut stages = self.stages.range(number(0)..=number(u32::MAX));
-            stages.find_map(|(_, run)| self.stage_waits(run.progress(), run.apart()))
+            stages.find_map(|(_, run)| self.stage_waits(run))
         })
     }
 
-    fn stage_waits(&self, progress: StageProgress, apart: usize) -> Option<Waiting> {
-        let StageProgress { stage, shards, covered, waiting, workers, preparing, step, .. } = progress;
+    fn stage_waits(&self, run: &StageRun) -> Option<Waiting> {
+        let (StageProgress { shards, covered, waiting, workers, preparing, step, .. }, apart) = (run.progress(), run.apart());
         step?;
+        let stage = run.name().to_owned();
         if apart > 0 && self.workers.taking() > 0 {
             return Some(Waiting::Alone { stage, shards: apart });
         }

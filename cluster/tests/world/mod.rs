@@ -120,7 +120,8 @@ fn plan(number: u16) -> StagePlan {
     let unit = [1, 3, 8, 100][usize::from(number / 7) % 4];
     let boundaries = (0..shards).step_by(unit).collect();
     let max_workers = [None, None, None, Some(1), Some(2)][usize::from(number / 28) % 5];
-    StagePlan { shards, boundaries, sticky: [None, Some(1), Some(2)][usize::from(number / 140) % 3], max_workers }
+    let sticky = [None, Some(1), Some(2)][usize::from(number / 140) % 3];
+    StagePlan { max_workers, ..StagePlan::shards(shards, boundaries, sticky) }
 }
 
 impl World {

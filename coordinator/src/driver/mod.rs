@@ -258,7 +258,7 @@ impl Driver {
         let opening = Opening {
             stage: stage.clone(),
             phase: phase.clone(),
-            plan,
+            plan: plan.of_phase(&phase),
             work: document,
             subject: Arc::new(work),
             host,
