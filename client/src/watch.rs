@@ -286,24 +286,8 @@ pub const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no test thread panics").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::render::progress::caught::caught;
 
     fn started(phase: &str) -> Event {
         Event::PhaseStarted(v1::PhaseStarted { phase: phase.into(), detail: String::new() })
@@ -323,8 +307,7 @@ mod tests {
 
     #[test]
     fn nothing_is_shown_twice() {
-        let shared = Shared::default();
-        let progress = Progress::lines(Box::new(shared.clone()));
+        let (progress, caught) = caught();
         let mut viewer = Viewer::new(&progress);
         viewer.attach();
         for event in [started("plan"), finished("plan"), started("train"), warning(5), step(1), step(2)] {
@@ -338,20 +321,19 @@ mod tests {
         assert_eq!(viewer.step, Some(3));
         viewer.see(finished("train"));
         viewer.end();
-        let text = String::from_utf8(shared.0.lock().expect("no test thread panics").clone()).expect("text is UTF-8");
+        let text = caught.text();
         let lines: Vec<&str> = text.lines().map(|l| l.split(" in ").next().unwrap_or(l)).collect();
         assert_eq!(lines, ["plan: done", "worker 1 lost", "worker 1 lost", "train: done"], "{text}");
     }
 
     #[test]
     fn why_a_job_waits_is_said_when_it_changes() {
-        let shared = Shared::default();
-        let progress = Progress::lines(Box::new(shared.clone()));
+        let (progress, caught) = caught();
         let mut viewer = Viewer::new(&progress);
         for why in ["", "waits for workers: 8 shards", "waits for workers: 7 shards", "", "waits for its turn: 1 ahead"] {
             viewer.waiting(why);
         }
-        let text = String::from_utf8(shared.0.lock().expect("no test thread panics").clone()).expect("text is UTF-8");
+        let text = caught.text();
         assert_eq!(text, "the job waits for workers: 8 shards\nthe job waits for its turn: 1 ahead\n");
     }
 

@@ -1,6 +1,9 @@
 //! Progress on stderr: a bar per phase on a terminal, as wide as that is, plain lines in a log. Nothing here
 //! is ever written to stdout.
 
+#[cfg(test)]
+pub mod caught;
+
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -308,6 +311,7 @@ fn new_bar(phase: &Inner, state: &Arc<Mutex<State>>) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
+    use super::caught::caught;
     use super::*;
 
     fn phase(name: &str, unit: &'static str) -> Inner {
@@ -349,31 +353,16 @@ mod tests {
         assert_eq!(running, "train: step 12, loss 0.01230, 6.0 steps/s, 4,800,000 rows/s, 2 workers");
     }
 
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no test thread panics").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn phases_end_with_a_line() {
-        let shared = Shared::default();
-        let progress = Progress::lines(Box::new(shared.clone()));
+        let (progress, caught) = caught();
         let done = progress.phase("prepare", Some(10), "rows");
         done.advance(4);
         done.set(10);
         done.finish();
         drop(progress.phase("train", None, "steps"));
         progress.note("a note");
-        let text = String::from_utf8(shared.0.lock().expect("no test thread panics").clone()).expect("text is UTF-8");
+        let text = caught.text();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
         assert!(lines[0].starts_with("prepare: done in ") && lines[0].contains(", 10 rows"), "{}", lines[0]);
