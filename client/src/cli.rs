@@ -33,9 +33,19 @@ A cluster by hand, on one machine:
   sheaf submit job.yaml --watch
   sheaf jobs list
 
-Exit codes: 0 done, 1 failed, 2 usage or invalid job, 3 not found, 4 denied, 5 cluster unreachable,
-6 cancelled, 7 a --timeout ran out, 8 a declared limit or check was broken, 70 a coordinator's log stopped,
-130 interrupted or detached.
+Exit codes:
+  0    done
+  1    failed
+  2    wrong usage, or an invalid job
+  3    not found
+  4    denied
+  5    cluster unreachable
+  6    cancelled
+  7    a --timeout ran out
+  8    a declared limit or check was broken
+  70   a coordinator's log stopped
+  130  interrupted or detached
+
 `SHEAF_LOG=info` shows the log; `SHEAF_STORE` names the store (default `.sheaf/`).";
 
 /// Distributed data processing and training: the same model bit for bit on any number of workers.
