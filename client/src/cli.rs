@@ -13,8 +13,8 @@ use sheaf_runtime::telemetry::LogFormat;
 
 use crate::command::pki::PkiCommand;
 pub use cluster::{
-    ClusterCommand, ConnectArgs, ContextAddArgs, ContextCommand, CoordinatorArgs, DrainArgs, ProofArgs, StatusArgs, TlsArgs,
-    WorkerArgs,
+    AskArgs, ClusterCommand, ConnectArgs, ContextAddArgs, ContextCommand, CoordinatorArgs, DrainArgs, ProofArgs, StatusArgs,
+    TlsArgs, WorkerArgs,
 };
 pub use jobs::{CancelArgs, JobsCommand, JobsListArgs, LogsArgs, RetryArgs, ShowJobArgs, SubmitArgs, WaitArgs, WatchArgs};
 
@@ -195,12 +195,9 @@ pub struct StoreArgs {
     pub store: String,
 }
 
-/// What `run` and `demo` share: the embedded cluster and how the result is shown.
+/// What every command takes that can compute on an embedded cluster.
 #[derive(Debug, Args)]
-pub struct EmbeddedArgs {
-    /// Worker processes
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub workers: u32,
+pub struct LocalArgs {
     /// The cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -213,6 +210,17 @@ pub struct EmbeddedArgs {
     /// No progress
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// What `run` and `demo` share: they always compute on an embedded cluster.
+#[derive(Debug, Args)]
+pub struct EmbeddedArgs {
+    /// Worker processes
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: u32,
+    /// The rest.
+    #[command(flatten)]
+    pub local: LocalArgs,
 }
 
 /// `sheaf top`.
@@ -289,18 +297,9 @@ pub struct PredictArgs {
     /// Also allows reading below this folder (given paths and the current folder always are)
     #[arg(long, value_name = "DIR")]
     pub allow_root: Vec<PathBuf>,
-    /// The cluster.
+    /// The rest.
     #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// The store.
-    #[command(flatten)]
-    pub store: StoreArgs,
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Format,
-    /// No progress
-    #[arg(short, long)]
-    pub quiet: bool,
+    pub local: LocalArgs,
 }
 
 /// `sheaf models`.

@@ -24,6 +24,17 @@ pub struct ConnectArgs {
     pub proof: ProofArgs,
 }
 
+/// What every question to a cluster takes: how the answer is printed, and whom to ask.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// Output format
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
+    /// The cluster.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
 /// By what a program proves who it is.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ProofArgs {
@@ -161,12 +172,9 @@ pub enum ClusterCommand {
 /// `sheaf cluster status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Format,
-    /// The cluster.
+    /// Whom it asks.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub ask: AskArgs,
 }
 
 /// `sheaf cluster drain`.
@@ -180,12 +188,9 @@ pub struct DrainArgs {
     /// Waits no longer than this, such as 5m; then exits with 7
     #[arg(long, value_name = "TIME", value_parser = duration, requires = "wait")]
     pub timeout: Option<Duration>,
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Format,
-    /// The cluster.
+    /// Whom it asks.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub ask: AskArgs,
 }
 
 /// `sheaf context`.

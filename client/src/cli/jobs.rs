@@ -44,15 +44,12 @@ pub struct SubmitArgs {
     /// How long.
     #[command(flatten)]
     pub patience: WaitArgs,
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Format,
     /// Neither estimate nor progress
     #[arg(short, long)]
     pub quiet: bool,
-    /// The cluster.
+    /// Whom it asks.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub ask: AskArgs,
 }
 
 /// `sheaf jobs`.
@@ -92,12 +89,9 @@ pub struct JobsListArgs {
     /// At most so many; 0: all
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub limit: u32,
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Format,
-    /// The cluster.
+    /// Whom it asks.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub ask: AskArgs,
 }
 
 /// `sheaf jobs show`.
@@ -105,12 +99,9 @@ pub struct JobsListArgs {
 pub struct ShowJobArgs {
     /// Id of the job, or the beginning of it
     pub job: String,
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Format,
-    /// The cluster.
+    /// Whom it asks.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub ask: AskArgs,
 }
 
 /// `sheaf jobs watch`.
@@ -121,15 +112,12 @@ pub struct WatchArgs {
     /// How long.
     #[command(flatten)]
     pub patience: WaitArgs,
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Format,
     /// No progress
     #[arg(short, long)]
     pub quiet: bool,
-    /// The cluster.
+    /// Whom it asks.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub ask: AskArgs,
 }
 
 /// `sheaf jobs logs`.
@@ -165,12 +153,9 @@ pub struct CancelArgs {
     /// How long.
     #[command(flatten)]
     pub patience: WaitArgs,
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Format,
-    /// The cluster.
+    /// Whom it asks.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub ask: AskArgs,
 }
 
 /// `sheaf jobs retry`.
@@ -184,13 +169,10 @@ pub struct RetryArgs {
     /// Shows progress until the job ends; the exit code says how
     #[arg(long)]
     pub watch: bool,
-    /// Output format
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Format,
     /// Neither estimate nor progress
     #[arg(short, long)]
     pub quiet: bool,
-    /// The cluster.
+    /// Whom it asks.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub ask: AskArgs,
 }

@@ -18,10 +18,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Shows the coordinator and its workers.
 pub async fn status(args: StatusArgs) -> Result<Exit, Failure> {
-    let place = place(&args.connect)?;
+    let place = place(&args.ask.connect)?;
     let mut client = connect(&place).await?;
     let cluster = client.get_cluster(v1::GetClusterRequest {}).await?.into_inner();
-    match args.output {
+    match args.ask.output {
         Format::Json => print_json(&cluster_json(&place.target.address, &cluster)),
         Format::Table => print(&text(&place.target.address, &cluster, &Look::stdout())),
     }
@@ -29,7 +29,7 @@ pub async fn status(args: StatusArgs) -> Result<Exit, Failure> {
 
 /// Asks a worker to leave.
 pub async fn drain(args: DrainArgs) -> Result<Exit, Failure> {
-    let mut client = connect(&place(&args.connect)?).await?;
+    let mut client = connect(&place(&args.ask.connect)?).await?;
     let workers = workers(&mut client).await?;
     let worker = chosen(&workers, &args.worker)?;
     client.drain_worker(v1::DrainWorkerRequest { worker }).await?;
@@ -39,7 +39,7 @@ pub async fn drain(args: DrainArgs) -> Result<Exit, Failure> {
     } else {
         "draining"
     };
-    match args.output {
+    match args.ask.output {
         Format::Json => print_json(&json!({"worker": worker, "state": state})),
         Format::Table if args.wait => print(&format!("worker {worker} is gone")),
         Format::Table => print(&format!("worker {worker} takes nothing new and leaves when it owes nothing")),

@@ -17,8 +17,8 @@ const CARD_FRAUD: &str = include_str!("../../../examples/card-fraud/job.yaml");
 pub async fn demo(args: DemoArgs) -> Result<Exit, Failure> {
     let folder = args.dir.join(&args.name);
     let data = folder.join("data");
-    let output = args.embedded.output;
-    let progress = if args.embedded.quiet { Progress::quiet() } else { Progress::stderr() };
+    let output = args.embedded.local.output;
+    let progress = if args.embedded.local.quiet { Progress::quiet() } else { Progress::stderr() };
     let options = GenerateOptions {
         name: args.name.clone(),
         rows: args.rows,

@@ -25,14 +25,14 @@ const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 
 /// Lists jobs.
 pub async fn list(args: JobsListArgs) -> Result<Exit, Failure> {
-    let mut client = connect(&place(&args.connect)?).await?;
+    let mut client = connect(&place(&args.ask.connect)?).await?;
     let request = v1::ListJobsRequest {
         state: args.state.unwrap_or_default(),
         namespace: args.namespace.unwrap_or_default(),
         limit: args.limit,
     };
     let listed = client.list_jobs(request).await?.into_inner();
-    match args.output {
+    match args.ask.output {
         Format::Json => print_json(&Value::Array(listed.jobs.iter().map(job_json).collect())),
         Format::Table => print(&job_table(&listed.jobs, listed.matched, super::setup::now_ms(), &Look::stdout())),
     }
@@ -40,11 +40,11 @@ pub async fn list(args: JobsListArgs) -> Result<Exit, Failure> {
 
 /// Explains a job.
 pub async fn show(args: ShowJobArgs) -> Result<Exit, Failure> {
-    let mut client = connect(&place(&args.connect)?).await?;
+    let mut client = connect(&place(&args.ask.connect)?).await?;
     let job = get(&mut client, &args.job).await?;
     let result = result_of(&job)?;
     let work = parsed(&job.work, &job.job)?;
-    match args.output {
+    match args.ask.output {
         Format::Json => {
             let mut value = job_json(&job);
             // What is there while it runs; once it has ended its result has the same.
@@ -152,7 +152,7 @@ impl Printer {
 
 /// Cancels a job.
 pub async fn cancel(args: CancelArgs) -> Result<Exit, Failure> {
-    let place = place(&args.connect)?;
+    let place = place(&args.ask.connect)?;
     let mut client = connect(&place).await?;
     let answer = client.cancel_job(v1::CancelJobRequest { job: args.job.clone() }).await?.into_inner();
     let (job, was) = (answer.job, answer.state);
@@ -164,7 +164,7 @@ pub async fn cancel(args: CancelArgs) -> Result<Exit, Failure> {
     } else {
         was.clone()
     };
-    match args.output {
+    match args.ask.output {
         Format::Json => print_json(&json!({"job": job, "was": was, "state": now, "cancelling": !over})),
         Format::Table if over => print(&format!("job {job} had {was} already")),
         Format::Table if args.wait => print(&format!("job {job}: {now}")),

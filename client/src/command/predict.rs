@@ -29,7 +29,7 @@ use crate::watch::interrupted;
 
 /// Scores rows.
 pub async fn predict(args: PredictArgs) -> Result<Exit, Failure> {
-    let store = setup::store(&args.store)?;
+    let store = setup::store(&args.local.store)?;
     let own = setup::stores(setup::store_options(&store, &[])?)?;
     let record = Registry::new(own, &store).resolve(&args.model).await?;
     let (job, mut roots) = scoring_job(&args, &record)?;
@@ -44,7 +44,7 @@ pub async fn predict(args: PredictArgs) -> Result<Exit, Failure> {
         keep: args.keep.clone(),
     };
     let options = setup::store_options(&store, &roots)?;
-    let progress = if args.quiet { Progress::quiet() } else { Progress::stderr() };
+    let progress = if args.local.quiet { Progress::quiet() } else { Progress::stderr() };
     let Some(workers) = args.workers else {
         let scratch = tempfile::Builder::new().prefix("sheaf-predict-").tempdir();
         let scratch = scratch.map_err(|e| Failure::new(Exit::Failed, format!("create a temporary folder: {e}")))?;
@@ -57,7 +57,7 @@ pub async fn predict(args: PredictArgs) -> Result<Exit, Failure> {
             () = interrupted() => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was written")),
         };
     };
-    let options = setup::embedded(&args.cluster, workers, store, options);
+    let options = setup::embedded(&args.local.cluster, workers, store, options);
     match execute(options, &Order::Predict(order), None, &progress).await? {
         Done::Refused(errors) => Err(Fault::job(errors).into()),
         Done::Interrupted => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was written")),
@@ -71,7 +71,7 @@ pub async fn predict(args: PredictArgs) -> Result<Exit, Failure> {
 }
 
 fn show(args: &PredictArgs, result: &serde_json::Value) -> Result<Exit, Failure> {
-    match args.output {
+    match args.local.output {
         Format::Json => print_json(result),
         Format::Table => print(&job_result(result, &Look::stdout())),
     }

@@ -18,13 +18,13 @@ use crate::watch::{CANCEL_GRACE, Ended, interrupted, watch};
 /// Runs a job file.
 pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let loaded = setup::load(&args.file)?;
-    let embedded = &args.embedded;
-    let store = setup::store(&embedded.store)?;
+    let (workers, local) = (args.embedded.workers, &args.embedded.local);
+    let store = setup::store(&local.store)?;
     let mut roots = args.roots.allow_root.clone();
     roots.push(loaded.folder.clone());
     let stores: StoreOptions = setup::store_options(&store, &roots)?;
-    let progress = if embedded.quiet { Progress::quiet() } else { Progress::stderr() };
-    let options = setup::embedded(&embedded.cluster, embedded.workers, store, stores);
+    let progress = if local.quiet { Progress::quiet() } else { Progress::stderr() };
+    let options = setup::embedded(&local.cluster, workers, store, stores);
     let order = Order::Run { job: loaded.file.job.clone() };
     let done = execute(options, &order, args.deadline, &progress).await?;
     match done {
@@ -32,7 +32,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         Done::Interrupted => Err(Failure::new(Exit::Interrupted, "interrupted; the job was cancelled")),
         Done::Ended(ended) => {
             if let Some(result) = &ended.result {
-                match embedded.output {
+                match local.output {
                     Format::Json => print_json(result)?,
                     Format::Table => print(&job_result(result, &Look::stdout()))?,
                 };

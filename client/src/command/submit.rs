@@ -33,7 +33,7 @@ pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
         return Err(Failure::usage("--timeout says how long to stay with the job: give --wait or --watch with it"));
     }
     let loaded = setup::load(&args.file)?;
-    let place = place(&args.connect)?;
+    let place = place(&args.ask.connect)?;
     let mut job = loaded.file.job.clone();
     if let Some(name) = &args.name {
         job.name.clone_from(name);
@@ -64,15 +64,15 @@ pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
     let quiet = args.quiet;
     taken.announce(quiet);
     if !args.watch && !args.wait {
-        return taken.print(args.output);
+        return taken.print(args.ask.output);
     }
-    let stay = Stay { timeout: args.patience.timeout, output: args.output, quiet: quiet || args.wait };
+    let stay = Stay { timeout: args.patience.timeout, output: args.ask.output, quiet: quiet || args.wait };
     stay.with(&place, client, &taken.job, |error| loaded.show_errors(&[error], Exit::Usage)).await
 }
 
 /// Submits the order of an earlier job again.
 pub async fn retry(args: RetryArgs) -> Result<Exit, Failure> {
-    let place = place(&args.connect)?;
+    let place = place(&args.ask.connect)?;
     let mut client = connect(&place).await?;
     let request = v1::RetryJobRequest { job: args.job.clone(), idempotency_key: args.key.clone().unwrap_or_else(own_key) };
     let accepted = send(&place, &mut client, |mut client| {
@@ -87,19 +87,19 @@ pub async fn retry(args: RetryArgs) -> Result<Exit, Failure> {
     let taken = Taken { job: accepted.job, fresh: accepted.fresh, estimate: accepted.estimate, retry_of };
     taken.announce(args.quiet);
     if !args.watch {
-        return taken.print(args.output);
+        return taken.print(args.ask.output);
     }
-    let stay = Stay { timeout: None, output: args.output, quiet: args.quiet };
+    let stay = Stay { timeout: None, output: args.ask.output, quiet: args.quiet };
     stay.with(&place, client, &taken.job, |error| Fault::from(error).into()).await
 }
 
 /// Watches a job that is there already.
 pub async fn watch(args: WatchArgs) -> Result<Exit, Failure> {
-    let place = place(&args.connect)?;
+    let place = place(&args.ask.connect)?;
     let mut client = connect(&place).await?;
     let found = client.get_job(v1::GetJobRequest { job: args.job.clone() }).await?.into_inner();
     let job = found.job.map_or(args.job, |job| job.job);
-    let stay = Stay { timeout: args.patience.timeout, output: args.output, quiet: args.quiet };
+    let stay = Stay { timeout: args.patience.timeout, output: args.ask.output, quiet: args.quiet };
     stay.with(&place, client, &job, |error| Fault::from(error).into()).await
 }
 
