@@ -9,12 +9,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sheaf_runtime::auth::{Line, Origin, Sparing, Validity};
+use sheaf_runtime::connect::Wire;
 use sheaf_runtime::tls::{Leaf, ServerTls};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
@@ -98,7 +98,7 @@ async fn shake(
     let address = address.to_owned();
     let Some(tls) = tls else {
         let origin = Origin { peer: None, address, validity: Validity::endless() };
-        return Ok(Connection { stream: Stream::Plain(stream), origin, _slots: [Some(slot), None] });
+        return Ok(Connection { stream: Wire::plain(stream), origin, _slots: [Some(slot), None] });
     };
     let stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
@@ -113,20 +113,15 @@ async fn shake(
         }
     };
     let origin = Origin { peer, address, validity: Validity::until(until) };
-    Ok(Connection { stream: Stream::Tls(Box::new(stream)), origin, _slots: [Some(slot), stranger] })
+    Ok(Connection { stream: Wire::tls(stream), origin, _slots: [Some(slot), stranger] })
 }
 
 /// An accepted connection.
 pub struct Connection {
-    stream: Stream,
+    stream: Wire,
     origin: Origin,
     /// Its places among all connections and among strangers.
     _slots: [Option<OwnedSemaphorePermit>; 2],
-}
-
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Connected for Connection {
@@ -147,33 +142,21 @@ impl AsyncRead for Connection {
                 "the certificate of this connection has expired, or it had none and lasted too long",
             )));
         }
-        match &mut this.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
+        Pin::new(&mut this.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -181,16 +164,10 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
-        }
+        self.stream.is_write_vectored()
     }
 }

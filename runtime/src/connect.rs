@@ -4,10 +4,12 @@
 //! | file | what it does |
 //! |---|---|
 //! | `connect/dial.rs` | one connection: resolve, connect, TLS, and a first word from the other side |
-//! | `connect/wire.rs` | the stream under a connection, plain or encrypted |
+//! | `connect/wire.rs` | the stream under a connection of either side, plain or encrypted |
 
 mod dial;
 mod wire;
+
+pub use wire::Wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

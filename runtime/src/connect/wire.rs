@@ -1,4 +1,5 @@
-//! The stream under a connection, plain or encrypted, that can wait for its first bytes without losing them.
+//! The stream under a connection of either side, plain or encrypted, that can wait for its first bytes without
+//! losing them.
 
 use std::io;
 use std::pin::Pin;
@@ -6,7 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::TlsStream;
 
 /// Larger than the settings of any server; more is simply read later.
 const FIRST_BYTES: usize = 512;
@@ -28,9 +29,9 @@ impl Wire {
         Self { stream: Stream::Plain(stream), first: Vec::new() }
     }
 
-    /// Over TLS.
-    pub fn tls(stream: TlsStream<TcpStream>) -> Self {
-        Self { stream: Stream::Tls(Box::new(stream)), first: Vec::new() }
+    /// Over TLS, whichever side of it this is.
+    pub fn tls(stream: impl Into<TlsStream<TcpStream>>) -> Self {
+        Self { stream: Stream::Tls(Box::new(stream.into())), first: Vec::new() }
     }
 
     /// Waits for the other side's first bytes; reading gives them first.
