@@ -4,57 +4,52 @@
 use super::agenda::{MS, SECOND};
 use super::rng::Rng;
 
-/// A fault that chaos may choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fault {
-    KillWorker,
-    KillAllWorkers,
-    PowerOff,
-    StopWorker,
-    SlowWorker,
-    AddWorker,
-    DrainWorker,
-    DrainByAdmin,
-    CutBoth,
-    CutUp,
-    CutDown,
-    ResetConnection,
-    SpillFull,
-    KillCoordinator,
-    StopCoordinator,
-    JumpForward,
-    JumpBack,
-    SlowDisk,
-    FullDisk,
-    DamageCheckpoint,
+/// Faults with their names in summaries, written once.
+macro_rules! faults {
+    ($($fault:ident = $name:literal,)+) => {
+        /// A fault that chaos may choose.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(super) enum Fault {
+            $($fault,)+
+        }
+
+        use Fault::{$($fault,)+};
+
+        /// All of them. Their order is part of what a seed means.
+        const ALL: &[Fault] = &[$($fault,)+];
+
+        impl Fault {
+            /// Its name in summaries.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $($fault => $name,)+
+                }
+            }
+        }
+    };
 }
 
-impl Fault {
-    /// Its name in summaries.
-    pub fn name(self) -> &'static str {
-        match self {
-            Fault::KillWorker => "worker killed",
-            Fault::KillAllWorkers => "all workers killed",
-            Fault::PowerOff => "worker's machine off",
-            Fault::StopWorker => "worker stopped",
-            Fault::SlowWorker => "worker slow",
-            Fault::AddWorker => "worker added",
-            Fault::DrainWorker => "worker drained",
-            Fault::DrainByAdmin => "worker drained by admin",
-            Fault::CutBoth => "path cut both ways",
-            Fault::CutUp => "path cut upwards",
-            Fault::CutDown => "path cut downwards",
-            Fault::ResetConnection => "connection reset",
-            Fault::SpillFull => "spill folder full",
-            Fault::KillCoordinator => "coordinator killed",
-            Fault::StopCoordinator => "coordinator stopped",
-            Fault::JumpForward => "clock jumps forward",
-            Fault::JumpBack => "clock jumps back",
-            Fault::SlowDisk => "log's disk slow",
-            Fault::FullDisk => "log's disk full",
-            Fault::DamageCheckpoint => "checkpoint damaged",
-        }
-    }
+faults! {
+    KillWorker = "worker killed",
+    KillAllWorkers = "all workers killed",
+    PowerOff = "worker's machine off",
+    StopWorker = "worker stopped",
+    SlowWorker = "worker slow",
+    AddWorker = "worker added",
+    DrainWorker = "worker drained",
+    DrainByAdmin = "worker drained by admin",
+    CutBoth = "path cut both ways",
+    CutUp = "path cut upwards",
+    CutDown = "path cut downwards",
+    ResetConnection = "connection reset",
+    SpillFull = "spill folder full",
+    KillCoordinator = "coordinator killed",
+    StopCoordinator = "coordinator stopped",
+    JumpForward = "clock jumps forward",
+    JumpBack = "clock jumps back",
+    SlowDisk = "log's disk slow",
+    FullDisk = "log's disk full",
+    DamageCheckpoint = "checkpoint damaged",
 }
 
 /// A run's character.
@@ -88,35 +83,6 @@ pub(super) struct Character {
     /// Of a thousand workers that die, how many come back only when the storm is over.
     pub stay_away: u64,
 }
-
-use Fault::{
-    AddWorker, CutBoth, CutDown, CutUp, DamageCheckpoint, DrainByAdmin, DrainWorker, FullDisk, JumpBack, JumpForward,
-    KillAllWorkers, KillCoordinator, KillWorker, PowerOff, ResetConnection, SlowDisk, SlowWorker, SpillFull, StopCoordinator,
-    StopWorker,
-};
-
-const ALL: &[Fault] = &[
-    KillWorker,
-    KillAllWorkers,
-    PowerOff,
-    StopWorker,
-    SlowWorker,
-    AddWorker,
-    DrainWorker,
-    DrainByAdmin,
-    CutBoth,
-    CutUp,
-    CutDown,
-    ResetConnection,
-    SpillFull,
-    KillCoordinator,
-    StopCoordinator,
-    JumpForward,
-    JumpBack,
-    SlowDisk,
-    FullDisk,
-    DamageCheckpoint,
-];
 
 /// Characters: name, what prevails, seconds between faults.
 const CHARACTERS: &[(&str, &[Fault], u64)] = &[
