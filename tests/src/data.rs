@@ -1,4 +1,4 @@
-//! Data files for tests: a small table with signal, written as Parquet in any layout.
+//! Data files for tests: a small table with signal, written as Parquet in any layout, and the usual job over it.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,6 +7,31 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
+
+/// The features of [`job_text`], a list item each.
+pub const FEATURES: &str = "  - impute: {columns: age, strategy: mean}
+  - one_hot: city
+";
+
+/// More of them: columns that make training take more steps.
+pub const CURVES: &str = "  - sql: {log_amount: ln(1 + amount), square: amount * amount / 1000, inverse: 10 / (1 + amount)}\n";
+
+/// The usual job over `data/`: these features, logistic regression with these parameters, a model of its name.
+pub fn job_text(name: &str, features: &str, parameters: &str) -> String {
+    format!(
+        "version: 1
+name: {name}
+shard_rows: 64
+tables: {{rows: data/}}
+prepare: SELECT id, amount, age, city, flag, label FROM rows
+columns: {{target: label, key: id}}
+split: {{by: random, test: 0.2}}
+features:
+{features}train: {{algorithm: logistic_regression, {parameters}}}
+publish: {{model: {name}}}
+"
+    )
+}
 
 /// Rows of the test table: `id, amount, age, city, flag, label, price, part`.
 pub struct Rows {

@@ -11,5 +11,5 @@ pub mod process;
 pub mod simulation;
 
 pub use cluster::{Cluster, Job, Launch, Setup};
-pub use data::{Rows, write_parts, write_table};
+pub use data::{CURVES, FEATURES, Rows, job_text, write_parts, write_table};
 pub use process::{Outcome, Sheaf};

@@ -6,28 +6,18 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use sheaf_tests::process::{alive, collect, wait_for};
-use sheaf_tests::{Outcome, Sheaf, write_parts};
+use sheaf_tests::{CURVES, FEATURES, Outcome, Sheaf, job_text, write_parts};
 
 /// Paranoid workers read dropped shards again in every step, so that this takes many seconds.
-const SLOW: &str = "version: 1
-name: slow
-shard_rows: 64
-tables: {rows: data/}
-prepare: SELECT id, amount, age, city, flag, label FROM rows
-columns: {target: label, key: id}
-split: {by: random, test: 0.2}
-features:
-  - sql: {log_amount: ln(1 + amount), square: amount * amount / 1000, inverse: 10 / (1 + amount)}
-  - impute: {columns: age, strategy: mean}
-  - one_hot: city
-train: {algorithm: logistic_regression, solver: lbfgs, l2: 0.0000001, tolerance: 0.000000000000001, max_iterations: 100000}
-publish: {model: slow}
-";
+fn slow(iterations: u32) -> String {
+    let parameters = format!("solver: lbfgs, l2: 0.0000001, tolerance: 0.000000000000001, max_iterations: {iterations}");
+    job_text("slow", &format!("{CURVES}{FEATURES}"), &parameters)
+}
 
 fn sheaf() -> Sheaf {
     let sheaf = Sheaf::new(env!("CARGO_BIN_EXE_sheaf-under-test"));
     write_parts(&sheaf.folder().join("data"), 5, 40_000);
-    sheaf.write("job.yaml", SLOW);
+    sheaf.write("job.yaml", &slow(100_000));
     sheaf
 }
 
@@ -80,7 +70,7 @@ fn an_interrupt() {
 #[test]
 fn all_workers_are_killed_twice_and_the_model_is_the_same() {
     let sheaf = sheaf();
-    sheaf.write("short.yaml", &SLOW.replace("max_iterations: 100000", "max_iterations: 8"));
+    sheaf.write("short.yaml", &slow(8));
     let expected = sheaf.run(&["run", "short.yaml", "--store", "other", "-o", "json", "--quiet"]).succeeded().sha256();
     let mut command = sheaf.command(&["run", "short.yaml", "--paranoid", "--pid-file", "pids", "-o", "json"]);
     command.stdout(Stdio::piped()).stderr(std::fs::File::create(sheaf.folder().join("log.txt")).unwrap());
