@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{ConnectArgs, FileArgs, Format, duration};
+use super::{AskArgs, ConnectArgs, FileArgs, Format, duration};
 
 /// How long to stay with a job.
 #[derive(Debug, Clone, Copy, Default, Args)]

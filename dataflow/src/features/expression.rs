@@ -14,7 +14,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 
 use crate::features::FitError;
-use crate::features::columns::meant;
+use crate::features::columns::{listed, meant};
 use crate::features::kinds::{Type, cast_to, type_name};
 use crate::functions::CLOCK;
 use crate::job::{JobError, Param};
