@@ -472,12 +472,16 @@ impl EventLoop {
 
     fn note_report(&mut self, stage: &Stage, report: Vec<Report>) {
         let Some(entry) = self.stages.get_mut(stage) else { return };
-        if report.is_empty() {
+        // Training's first step only surveys the rows and reports no loss; it is a step all the same.
+        let trains = entry.opening.position.is_some() && entry.steps > entry.first;
+        if report.is_empty() && !trains {
             return;
         }
         let values = report.iter().map(|r| (r.name.clone(), r.value)).collect();
         let finished = v1::StepFinished { phase: entry.opening.phase.clone(), step: entry.steps, report: values };
-        entry.reports.push(report);
+        if !report.is_empty() {
+            entry.reports.push(report);
+        }
         self.feeds.of(&stage.job).send(Watch::StepFinished(finished));
     }
 

@@ -235,7 +235,8 @@ fn derived(event: &Event) -> Option<v1::LogLine> {
         Event::StepFinished(e) => {
             let values: BTreeMap<&String, &f64> = e.report.iter().collect();
             let values: Vec<String> = values.iter().map(|(name, value)| format!("{name} {value}")).collect();
-            line("debug", &e.phase, Some(e.step), format!("step {} done: {}", e.step, values.join(", ")))
+            let colon = if values.is_empty() { "" } else { ": " };
+            line("debug", &e.phase, Some(e.step), format!("step {} done{colon}{}", e.step, values.join(", ")))
         }
         Event::Note(e) => match e.text.strip_prefix("warning: ") {
             Some(text) => line("warn", "", None, text.to_owned()),
@@ -307,17 +308,18 @@ mod tests {
         let feed = Feed::new();
         feed.send(started("train"));
         feed.send(log("worker 1 lost"));
-        feed.send(step(1));
+        feed.send(Event::StepFinished(v1::StepFinished { phase: "train".into(), step: 1, report: Default::default() }));
+        feed.send(step(2));
         let (events, cursor) = feed.since(0);
         let kinds: Vec<bool> = events.iter().map(|e| matches!(e.event, Some(Event::Log(_)))).collect();
-        assert_eq!(kinds, [false, true, false]);
+        assert_eq!(kinds, [false, true, false, false]);
         feed.send(Event::Ended(v1::JobEnded { state: "succeeded".into(), ..Default::default() }));
         feed.send(log("too late"));
         let (events, _) = feed.since(cursor);
         assert!(matches!(&events[..], [v1::WatchJobResponse { event: Some(Event::Ended(_)) }]), "{events:?}");
         let (lines, _, ended) = feed.lines_since(0);
         let texts: Vec<&str> = lines.iter().map(|l| l.text.as_str()).collect();
-        assert_eq!(texts, ["phase started", "worker 1 lost", "step 1 done: loss 0.5", "job succeeded"]);
+        assert_eq!(texts, ["phase started", "worker 1 lost", "step 1 done", "step 2 done: loss 0.5", "job succeeded"]);
         assert!(ended && lines.iter().all(|l| l.time_ms > 0));
         assert_eq!(lines[1].phase, "train");
     }
