@@ -146,7 +146,7 @@ impl Keeper {
                 Err(Trouble::Log(fault)) => return fault.context("write checkpoint"),
                 Err(Trouble::Store(why)) => {
                     // The job can do without, as long as nothing else happens; the next step tries again.
-                    warn!(stage = %self.stage, why, "a checkpoint cannot be written; more work than usual would be lost");
+                    warn!(job = %self.stage.job, stage = self.stage.number, why, "a checkpoint cannot be written; more work than usual would be lost");
                     saved = Instant::now();
                 }
             }
