@@ -13,25 +13,14 @@ use serde_json::Value;
 use sheaf_runtime::connect::{Target, Trust, connect};
 use sheaf_runtime::secret::Secret;
 use sheaf_tests::process::{finish, wait_for};
-use sheaf_tests::{Sheaf, write_parts};
+use sheaf_tests::{FEATURES, Sheaf, job_text, write_parts};
+use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 const SECRET: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
 
-const JOB: &str = "version: 1
-name: watched
-shard_rows: 64
-tables: {rows: data/}
-prepare: SELECT id, amount, age, city, flag, label FROM rows
-columns: {target: label, key: id}
-split: {by: random, test: 0.2}
-features:
-  - impute: {columns: age, strategy: mean}
-  - one_hot: city
-train: {algorithm: logistic_regression, solver: lbfgs, l2: 0.000001, tolerance: 0.000000000001, max_iterations: 60}
-publish: {model: watched}
-";
+const PARAMETERS: &str = "solver: lbfgs, l2: 0.000001, tolerance: 0.000000000001, max_iterations: 60";
 
 /// Processes of the test; those that still run are killed, also by a panic.
 struct Processes<'s> {
@@ -47,11 +36,18 @@ impl Processes<'_> {
         self.running.push((name.to_owned(), command.spawn().unwrap()));
     }
 
-    fn kill(&mut self, name: &str) {
+    fn signal(&mut self, name: &str, signal: &str) {
+        let (_, child) = self.running.iter().find(|(known, _)| known == name).unwrap();
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Its exit code, when it has ended.
+    fn wait(&mut self, name: &str) -> Option<i32> {
         let at = self.running.iter().position(|(known, _)| known == name).unwrap();
-        let (_, mut child) = self.running.remove(at);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let child = &mut self.running[at].1;
+        let status = wait_for("its end", || child.try_wait().unwrap());
+        drop(self.running.remove(at));
+        status.code()
     }
 }
 
@@ -152,41 +148,49 @@ fn serving(address: &str) {
         };
         for service in ["", "sheaf.v1.JobService", "sheaf.v1.WorkerService"] {
             let answer = check(SECRET, service).await.unwrap().into_inner();
-            assert_eq!(answer.status, tonic_health::ServingStatus::Serving as i32, "{service}");
+            assert_eq!(answer.status, ServingStatus::Serving as i32, "{service}");
         }
         assert_eq!(check("another", "").await.unwrap_err().code(), tonic::Code::Unauthenticated);
     });
 }
 
-#[test]
-fn a_cluster_seen_from_outside() {
-    let sheaf = Sheaf::new(env!("CARGO_BIN_EXE_sheaf-under-test"));
-    write_parts(&sheaf.folder().join("data"), 5, 20_000);
-    sheaf.write("job.yaml", JOB);
-    let mut processes = Processes { sheaf: &sheaf, running: Vec::new() };
+/// Starts a coordinator and these workers; gives its address, and the admin ports of all, its own first.
+fn start(processes: &mut Processes<'_>, workers: &[&str]) -> (String, Vec<String>) {
+    let sheaf = processes.sheaf;
+    std::fs::create_dir_all(sheaf.folder().join("data")).unwrap();
     let start = ["coordinator", "--listen", "127.0.0.1:0", "--state", "state", "--store", "store", "--allow", "data"];
     let files = ["--address-file", "address", "--admin", "127.0.0.1:0", "--admin-file", "admin"];
     processes.start("coordinator", &[&start[..], &files[..]].concat());
     let read = |name: &str| std::fs::read_to_string(sheaf.folder().join(name)).ok().map(|text| text.trim().to_owned());
     let address = wait_for("the coordinator", || read("address"));
     let admin = wait_for("its admin port", || read("admin"));
-    let workers = ["worker-1", "worker-2"];
     for name in workers {
         let join = ["worker", "--join", &address, "--allow", "data", "--threads", "1", "--name", name];
         processes.start(name, &[&join[..], &["--admin", "127.0.0.1:0"][..]].concat());
     }
-    let admins = workers.map(|name| admin_of(&sheaf, name));
-    for address in admins.iter().chain([&admin]) {
+    let admins: Vec<String> = std::iter::once(admin).chain(workers.iter().map(|name| admin_of(sheaf, name))).collect();
+    for address in &admins {
         wait_for("everybody to be ready", || ready(address));
         assert_eq!(page(address, "/livez").unwrap().0, 200);
     }
-    assert_eq!(value(&metrics(&admin), "sheaf_workers{state=\"active\"}"), 2.0);
+    (address, admins)
+}
+
+#[test]
+fn a_cluster_seen_from_outside() {
+    let sheaf = Sheaf::new(env!("CARGO_BIN_EXE_sheaf-under-test"));
+    write_parts(&sheaf.folder().join("data"), 5, 20_000);
+    sheaf.write("job.yaml", &job_text("watched", FEATURES, PARAMETERS));
+    let mut processes = Processes { sheaf: &sheaf, running: Vec::new() };
+    let (address, admins) = start(&mut processes, &["worker-1", "worker-2"]);
+    let (admin, admins) = (&admins[0], [&admins[1], &admins[2]]);
+    assert_eq!(value(&metrics(admin), "sheaf_workers{state=\"active\"}"), 2.0);
     serving(&address);
 
     let submitted = finish(with_environment(&sheaf, &["submit", "job.yaml", "--addr", &address, "-q"])).succeeded();
     let job = submitted.stdout.trim().to_owned();
     // While it runs, or just after on a quick machine: steps are counted, the job's own split of time is there.
-    wait_for("a step", || (value(&metrics(&admin), "sheaf_steps_total") > 0.0).then_some(()));
+    wait_for("a step", || (value(&metrics(admin), "sheaf_steps_total") > 0.0).then_some(()));
     let under_way = json(&sheaf, &["jobs", "show", &job, "--addr", &address, "-o", "json"]);
     let top = json(&sheaf, &["top", "--once", "-o", "json", "--addr", &address]);
     assert_eq!(top["workers"].as_array().unwrap().len(), 2, "{top}");
@@ -201,12 +205,13 @@ fn a_cluster_seen_from_outside() {
     assert!(phases.iter().any(|phase| phase["steps"]["count"].as_u64() > Some(0)), "{under_way}");
     assert_eq!(ended["work"], ended["result"]["work"]);
 
-    counters_agree(&ended["result"]["work"], &metrics(&admin), &admins.each_ref().map(|address| metrics(address)));
-    names_are_documented(&metrics(&admin), &metrics(&admins[0]));
+    counters_agree(&ended["result"]["work"], &metrics(admin), &admins.map(|address| metrics(address)));
+    names_are_documented(&metrics(admin), &metrics(admins[0]));
 
     // Who has lost its coordinator is alive and not ready, and says why.
-    processes.kill("coordinator");
-    for address in &admins {
+    processes.signal("coordinator", "-KILL");
+    assert_eq!(processes.wait("coordinator"), None);
+    for address in admins {
         let (_, why) = wait_for("a worker to notice", || page(address, "/readyz").filter(|(status, _)| *status == 503));
         assert!(why.contains("lost its coordinator"), "{why}");
         assert_eq!(page(address, "/livez").unwrap().0, 200);
@@ -216,6 +221,42 @@ fn a_cluster_seen_from_outside() {
     for name in ["coordinator", "worker-1", "worker-2"] {
         logs_are_json(&log(&sheaf, name), name, &job);
     }
+}
+
+/// What a probe is told of a process that drains: it is alive, and gets no more work.
+#[track_caller]
+fn drains(address: &str, why: &str) {
+    let (_, said) = wait_for("it to drain", || page(address, "/readyz").filter(|(status, _)| *status == 503));
+    assert!(said.contains(why), "{said}");
+    assert_eq!(page(address, "/livez").unwrap().0, 200);
+}
+
+#[test]
+fn who_drains_is_not_ready() {
+    let sheaf = Sheaf::new(env!("CARGO_BIN_EXE_sheaf-under-test"));
+    let mut processes = Processes { sheaf: &sheaf, running: Vec::new() };
+    let (address, admins) = start(&mut processes, &["worker-1"]);
+
+    // A coordinator that is held up keeps the worker from leaving at once.
+    processes.signal("coordinator", "-STOP");
+    processes.signal("worker-1", "-TERM");
+    drains(&admins[1], "it is draining");
+    processes.signal("coordinator", "-CONT");
+    assert_eq!(processes.wait("worker-1"), Some(0));
+
+    // Somebody who watches keeps the coordinator for as long as it waits for open calls.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let target = Target { address, trust: Trust::Secret(Secret::given(SECRET)) };
+        let request = HealthCheckRequest { service: "sheaf.v1.WorkerService".to_owned() };
+        let mut watch = HealthClient::new(connect(&target).await.unwrap()).watch(request).await.unwrap().into_inner();
+        let mut told = async || watch.message().await.unwrap().map(|answer| answer.status);
+        assert_eq!(told().await, Some(ServingStatus::Serving as i32));
+        processes.signal("coordinator", "-TERM");
+        assert_eq!(told().await, Some(ServingStatus::NotServing as i32));
+        drains(&admins[0], "it is stopping");
+    });
+    assert_eq!(processes.wait("coordinator"), Some(0));
 }
 
 /// What the coordinator and the workers counted is what the job's result says.
