@@ -23,12 +23,14 @@ pub enum DataError {
         file: String,
     },
     /// The location is not one that this process may use.
-    #[error("{location}: {reason}")]
+    #[error("{location}: {reason}{}", .remedy.as_ref().map_or_else(String::new, |remedy| format!("; {remedy}")))]
     Denied {
         /// The location as it was given.
         location: String,
         /// Why it is refused.
         reason: String,
+        /// How it can be allowed, where it can.
+        remedy: Option<String>,
     },
     /// Nothing is stored there.
     #[error("{location} not found")]
@@ -80,7 +82,13 @@ impl DataError {
 
     /// A location that is refused.
     pub fn denied(location: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Denied { location: location.into(), reason: reason.into() }
+        Self::Denied { location: location.into(), reason: reason.into(), remedy: None }
+    }
+
+    /// A location that is refused until somebody allows it.
+    pub(crate) fn not_allowed(location: &str, reason: &str, remedy: &str) -> Self {
+        let remedy = (!remedy.is_empty()).then(|| remedy.to_owned());
+        Self::Denied { location: location.to_owned(), reason: reason.to_owned(), remedy }
     }
 
     pub(crate) fn internal(what: impl Into<String>, message: impl ToString) -> Self {
@@ -93,9 +101,7 @@ impl DataError {
         let location = location.to_owned();
         match source {
             E::NotFound { .. } => Self::NotFound { location },
-            E::PermissionDenied { source, .. } | E::Unauthenticated { source, .. } => {
-                Self::Denied { location, reason: source.to_string() }
-            }
+            E::PermissionDenied { source, .. } | E::Unauthenticated { source, .. } => Self::denied(location, source.to_string()),
             source => Self::Store { action, location, source },
         }
     }

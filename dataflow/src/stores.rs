@@ -26,6 +26,8 @@ pub struct StoreOptions {
     pub local_roots: Vec<PathBuf>,
     /// S3 prefixes with their credentials.
     pub s3: Vec<S3Prefix>,
+    /// How this process is made to allow more, for people whose location is refused; may be empty.
+    pub remedy: String,
 }
 
 /// A prefix of a bucket in S3 or a compatible store. Serialising it writes the secret: keep such a file private.
@@ -75,6 +77,7 @@ pub struct Stores {
 #[derive(Debug)]
 struct Inner {
     roots: Vec<PathBuf>,
+    remedy: String,
     local: Arc<dyn ObjectStore>,
     buckets: BTreeMap<String, Bucket>,
 }
@@ -104,7 +107,7 @@ impl Stores {
             buckets.insert(name, Bucket { store, prefixes });
         }
         let local: Arc<dyn ObjectStore> = Arc::new(Confined::local(roots.clone()));
-        Ok(Self { inner: Arc::new(Inner { roots, local, buckets }), read: Arc::default() })
+        Ok(Self { inner: Arc::new(Inner { roots, remedy: options.remedy, local, buckets }), read: Arc::default() })
     }
 
     /// The same stores with a meter of their own.
@@ -156,7 +159,7 @@ impl Stores {
             return Err(DataError::denied(location, "`..` is not allowed"));
         }
         let Some(real) = confine::within(&self.inner.roots, path) else {
-            return Err(DataError::denied(location, "outside the allowed folders"));
+            return Err(DataError::not_allowed(location, "outside the allowed folders", &self.inner.remedy));
         };
         let path = Path::from_absolute_path(&real).map_err(|e| DataError::denied(location, e.to_string()))?;
         Ok((Arc::clone(&self.inner.local), path))
@@ -167,8 +170,16 @@ impl Stores {
         let found = self.inner.buckets.get(&name).filter(|b| b.prefixes.iter().any(|p| path.prefix_matches(p)));
         match found {
             Some(bucket) => Ok((Arc::clone(&bucket.store), path)),
-            None => Err(DataError::denied(location, "no configured prefix covers this bucket and path")),
+            None => {
+                let reason = "no configured prefix covers this bucket and path";
+                Err(DataError::not_allowed(location, reason, &self.inner.remedy))
+            }
         }
+    }
+
+    /// How this process is made to allow more; empty if nobody said.
+    pub(crate) fn remedy(&self) -> &str {
+        &self.inner.remedy
     }
 
     /// The canonical form of a location, which resolves to the same object: an absolute path or an S3 URL.

@@ -139,9 +139,12 @@ struct Listed {
 /// Resolves the path of a table: a file, a folder or a glob.
 async fn find(stores: &Stores, table: &Table, at: &str) -> Result<Listed, DataError> {
     let refused = |e: DataError| match e {
-        DataError::Denied { location, reason } => {
-            let hint = "allow the folder (`sheaf run --allow-root DIR`; `--allow DIR` of `sheaf coordinator` and `sheaf worker`), or use a location that the cluster serves";
-            DataError::Job(JobError::at(at, format!("{location}: {reason}")).hint(hint))
+        DataError::Denied { location, reason, remedy } => {
+            let error = JobError::at(at, format!("{location}: {reason}"));
+            DataError::Job(match remedy {
+                Some(remedy) => error.hint(remedy),
+                None => error,
+            })
         }
         other => other,
     };
@@ -167,7 +170,7 @@ async fn find(stores: &Stores, table: &Table, at: &str) -> Result<Listed, DataEr
         below(link).is_some_and(|path| if *is_folder { may_hold(&path, pattern) } else { asked(&path) })
     };
     if let Some((link, _)) = leaving.iter().find(matters) {
-        return Err(refused(DataError::denied(link, "a symlink leads out of the allowed folders")));
+        return Err(refused(DataError::not_allowed(link, "a symlink leads out of the allowed folders", stores.remedy())));
     }
     let mut files: Vec<_> = listed.into_iter().filter_map(|l| below(&l).filter(|p| asked(p)).map(|p| (l, p))).collect();
     files.sort_by(|a, b| a.1.as_bytes().cmp(b.1.as_bytes()));

@@ -20,7 +20,8 @@ fn with_bucket(folder: &Folder) -> Stores {
         secret_key: None,
         allow_http: true,
     };
-    Stores::new(StoreOptions { local_roots: vec![folder.dir.path().to_owned()], s3: vec![prefix] }).unwrap()
+    Stores::new(StoreOptions { local_roots: vec![folder.dir.path().to_owned()], s3: vec![prefix], ..StoreOptions::default() })
+        .unwrap()
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ async fn local_conforms() {
 #[tokio::test]
 async fn s3_conforms() {
     let dir = tempfile::tempdir().unwrap();
-    let stores = Stores::new(StoreOptions { local_roots: Vec::new(), s3: vec![server(dir.path()).await] }).unwrap();
+    let stores = Stores::new(StoreOptions { s3: vec![server(dir.path()).await], ..StoreOptions::default() }).unwrap();
     let (store, root) = stores.resolve("s3://bucket/area/root").unwrap();
     conforms(store, root).await;
 }
@@ -145,7 +145,7 @@ async fn helpers_work_on_local_folders_and_s3() {
     let folder = Folder::new();
     helps(&folder.stores, &folder.stores.canonical(&folder.location("area")).unwrap()).await;
     let dir = tempfile::tempdir().unwrap();
-    let stores = Stores::new(StoreOptions { local_roots: Vec::new(), s3: vec![server(dir.path()).await] }).unwrap();
+    let stores = Stores::new(StoreOptions { s3: vec![server(dir.path()).await], ..StoreOptions::default() }).unwrap();
     helps(&stores, "s3://bucket/area").await;
 }
 
@@ -166,7 +166,7 @@ async fn a_dataset_on_s3_is_the_local_one_and_pinned() {
     write_table(&folder, "data");
     let dir = tempfile::tempdir().unwrap();
     let prefix = server(dir.path()).await;
-    let stores = Stores::new(StoreOptions { local_roots: Vec::new(), s3: vec![prefix] }).unwrap();
+    let stores = Stores::new(StoreOptions { s3: vec![prefix], ..StoreOptions::default() }).unwrap();
     for location in folder.stores.list(&folder.location("data")).await.unwrap() {
         let name = location.split("/data/").last().unwrap();
         let bytes = folder.stores.get(&location).await.unwrap();
@@ -190,11 +190,11 @@ async fn a_dataset_on_s3_is_the_local_one_and_pinned() {
 async fn secrets_do_not_show() {
     let dir = tempfile::tempdir().unwrap();
     let mut prefix = server(dir.path()).await;
-    let options = StoreOptions { local_roots: Vec::new(), s3: vec![prefix.clone()] };
+    let options = StoreOptions { s3: vec![prefix.clone()], ..StoreOptions::default() };
     let stores = Stores::new(options.clone()).unwrap();
     assert!(!format!("{options:?} {stores:?}").contains("canary"), "{stores:?}");
     prefix.secret_key = Some("wrong".into());
-    let stores = Stores::new(StoreOptions { local_roots: Vec::new(), s3: vec![prefix] }).unwrap();
+    let stores = Stores::new(StoreOptions { s3: vec![prefix], ..StoreOptions::default() }).unwrap();
     let error = stores.get("s3://bucket/area/x").await.unwrap_err();
     assert!(!error.retryable(), "{error:?}");
 }

@@ -172,6 +172,9 @@ fn nothing_outside_the_roots_is_read() {
         refused(&sheaf, &broken("rows: data/", &format!("rows: \"{path}\"")), 2, &["tables"]);
     }
     std::fs::remove_file(sheaf.folder().join("job/data/linked.parquet")).unwrap();
+    for (path, remedy) in [("/etc/", "--allow-root DIR"), ("s3://other/", "SHEAF_S3")] {
+        refused(&sheaf, &broken("rows: data/", &format!("rows: \"{path}\"")), 2, &["tables", remedy]);
+    }
     for sql in [
         "SELECT * FROM '/etc/passwd'",
         "SELECT * FROM \"file:///etc/passwd\"",

@@ -92,6 +92,11 @@ fn a_job_by_hand_is_the_job_of_run() {
     assert!(!waited.stderr.contains("train"), "{}", waited.stderr);
     listings(&cluster);
     ids(&cluster);
+    // What may be read is the cluster's to say, not this command's.
+    cluster.write("outside.yaml", &job("outside", 1).replace("data/", "/etc/"));
+    let outside = cluster.run(&["submit", "outside.yaml"]);
+    exits(&outside, 2, "the coordinator and its workers have to be started with `--allow`");
+    assert!(!outside.stderr.contains("--allow-root"), "{outside:?}");
     drained(cluster);
 }
 

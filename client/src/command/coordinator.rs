@@ -18,10 +18,13 @@ use crate::connect::{environment, from_env_tls, tls_of};
 use crate::context::{self, Context, Contexts, LOCAL, read_secret, write_private};
 use crate::failure::Failure;
 
+/// What allows more to jobs of a standing cluster.
+const REMEDY: &str = "the coordinator and its workers have to be started with `--allow` for it";
+
 /// Runs until SIGTERM or Ctrl-C.
 pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
     let store = setup::store(&StoreArgs { store: args.store.clone() })?;
-    let mut stores = setup::allowed(&args.allow)?;
+    let mut stores = setup::allowed(&args.allow, REMEDY)?;
     stores = with_store(stores, &store);
     make_folder(&args.state)?;
     let trust = match tls_of(&args.tls).map_or_else(|| from_env_tls(&environment), |tls| Ok(Some(tls)))? {

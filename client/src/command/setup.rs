@@ -14,6 +14,9 @@ use crate::embedded::EmbeddedOptions;
 use crate::failure::{Failure, exit_of};
 use crate::jobfile::{self, Diagnostic, JobFile, Overrides, Source};
 
+/// What allows more to a command that reads here.
+const HERE: &str = "allow its folder with `--allow-root DIR`; access to s3:// locations is given in SHEAF_S3";
+
 /// A job file as read.
 pub struct Loaded {
     /// Its text.
@@ -115,11 +118,12 @@ pub fn store_options(store: &str, roots: &[PathBuf]) -> Result<StoreOptions, Fai
     if !store.contains("://") {
         local_roots.push(PathBuf::from(store));
     }
-    Ok(StoreOptions { local_roots, s3: s3_prefixes()? })
+    Ok(StoreOptions { local_roots, s3: s3_prefixes()?, remedy: HERE.to_owned() })
 }
 
-/// What `--allow` names: folders, and prefixes of object stores that the operator gave access to.
-pub fn allowed(locations: &[String]) -> Result<StoreOptions, Failure> {
+/// What `--allow` names: folders, and prefixes of object stores that the operator gave access to. `remedy` says
+/// whoever is refused which process has to be started with more of it.
+pub fn allowed(locations: &[String], remedy: &str) -> Result<StoreOptions, Failure> {
     let s3 = s3_prefixes()?;
     let mut local_roots = Vec::new();
     for location in locations {
@@ -141,7 +145,7 @@ pub fn allowed(locations: &[String]) -> Result<StoreOptions, Failure> {
         }
         local_roots.push(folder);
     }
-    Ok(StoreOptions { local_roots, s3 })
+    Ok(StoreOptions { local_roots, s3, remedy: remedy.to_owned() })
 }
 
 fn s3_prefixes() -> Result<Vec<sheaf_dataflow::stores::S3Prefix>, Failure> {

@@ -16,6 +16,9 @@ use crate::connect::{environment, from_env, place};
 use crate::embedded::STORES_VARIABLE;
 use crate::failure::Failure;
 
+/// What allows more to a worker.
+const REMEDY: &str = "this worker has to be started with `--allow` for it, as its coordinator";
+
 /// Runs until it is asked to leave.
 pub fn worker(args: WorkerArgs) -> Result<Exit, Failure> {
     let name = args.name.clone().unwrap_or_else(machine_name);
@@ -63,7 +66,7 @@ fn enrolled(args: &WorkerArgs, name: &str) -> Result<(Target, StoreOptions), Fai
     };
     let joining = pki::join_patiently(&args.join, token, name, state, args.give_up_after);
     let target = wait(async { Ok(joining.await?) })?;
-    Ok((target, setup::allowed(&args.allow)?))
+    Ok((target, setup::allowed(&args.allow, REMEDY)?))
 }
 
 /// A worker started by hand may read and write what was typed, or what the coordinator on the same
@@ -71,7 +74,7 @@ fn enrolled(args: &WorkerArgs, name: &str) -> Result<(Target, StoreOptions), Fai
 fn by_hand(args: &WorkerArgs) -> Result<(Target, StoreOptions), Failure> {
     let connect = ConnectArgs { addr: Some(args.join.clone()), context: None, proof: args.proof.clone() };
     let place = place(&connect)?;
-    let mut stores = setup::allowed(&args.allow)?;
+    let mut stores = setup::allowed(&args.allow, REMEDY)?;
     if args.allow.is_empty() {
         stores.local_roots.extend(place.allow.iter().map(PathBuf::from));
     }

@@ -33,7 +33,7 @@ pub struct Folder {
 impl Folder {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = StoreOptions { local_roots: vec![dir.path().to_owned()], s3: Vec::new() };
+        let options = StoreOptions { local_roots: vec![dir.path().to_owned()], ..StoreOptions::default() };
         Self { stores: Stores::new(options).unwrap(), dir }
     }
 

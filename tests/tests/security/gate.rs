@@ -37,7 +37,7 @@ pub fn options(dir: &Path, trust: Trust) -> CoordinatorOptions {
         listen: ([127, 0, 0, 1], 0).into(),
         state: dir.join("log"),
         store: store.to_string_lossy().into_owned(),
-        stores: StoreOptions { local_roots: vec![store], s3: Vec::new() },
+        stores: StoreOptions { local_roots: vec![store], ..StoreOptions::default() },
         trust,
         enrolling: None,
         worker_timeout: Duration::from_secs(10),
