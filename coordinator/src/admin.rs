@@ -44,7 +44,10 @@ impl Pages for CoordinatorPages {
     }
 
     async fn live(&self) -> Result<(), String> {
-        self.observe().await
+        let observed = self.observe().await;
+        // One that has said that it stops has ended its loop, and ends by itself: restarting it would only cut
+        // short what it still writes.
+        if self.readiness.state().is_err() { Ok(()) } else { observed }
     }
 
     async fn ready(&self) -> Result<(), String> {
