@@ -77,6 +77,15 @@ pub trait Algorithm: Send + Sync + 'static {
     fn message(&self, state: &Self::State) -> Self::Message;
     /// Brings `local` to the message's version: idempotent, and possible from empty.
     fn advance(&self, _message: &Self::Message, _shard: &EncodedShard, _local: &mut Self::Local) {}
+    /// Whether `advance` and `partial` read the shard's columns. False: what is in `local` stands for them, and the
+    /// shard may come without.
+    fn reads_columns(&self, _message: &Self::Message, _local: &Self::Local) -> bool {
+        true
+    }
+    /// Bytes that a local holds on the heap, about.
+    fn local_bytes(&self, _local: &Self::Local) -> usize {
+        0
+    }
     /// Pure: asked twice gives the same bytes. `None` when the shard has no row of interest.
     fn partial(&self, message: &Self::Message, shard: &EncodedShard, local: &Self::Local) -> Option<Self::Partial>;
     /// Takes in the total of all shards (`None` if every shard was empty).

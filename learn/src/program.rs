@@ -98,6 +98,10 @@ pub trait Program: Send + Sync {
 pub trait Step: Send + Sync {
     /// The shard's partial. Brings `local` up to date first.
     fn partial(&self, shard: &EncodedShard, local: &mut Local) -> Option<Partial>;
+    /// Whether the partial needs the shard's columns, or `local` stands for them.
+    fn reads_columns(&self, local: &Local) -> bool;
+    /// Bytes that `local` holds, about.
+    fn local_bytes(&self, local: &Local) -> usize;
 }
 
 /// Wraps an algorithm.
@@ -127,6 +131,14 @@ impl<A: Algorithm> Step for ErasedStep<'_, A> {
         let local = local.downcast_mut::<A::Local>().expect("replaced above");
         self.algorithm.advance(&self.message, shard, local);
         self.algorithm.partial(&self.message, shard, local).map(Partial::new)
+    }
+
+    fn reads_columns(&self, local: &Local) -> bool {
+        local.downcast_ref::<A::Local>().is_none_or(|local| self.algorithm.reads_columns(&self.message, local))
+    }
+
+    fn local_bytes(&self, local: &Local) -> usize {
+        local.downcast_ref::<A::Local>().map_or(0, |local| self.algorithm.local_bytes(local))
     }
 }
 
@@ -175,6 +187,14 @@ impl<A: Algorithm> Program for Erased<A> {
     }
 }
 
+/// A partial from no more of the shard than the step reads.
+fn partial(step: &dyn Step, shard: &EncodedShard, local: &mut Local) -> Option<Partial> {
+    if step.reads_columns(local) {
+        return step.partial(shard, local);
+    }
+    step.partial(&EncodedShard { columns: Vec::new(), ..shard.clone() }, local)
+}
+
 /// Runs a program over shards in one process, along the fixed tree: tests, benches and oracles.
 pub fn run(program: &dyn Program, shards: &[EncodedShard]) -> Result<Value, LearnError> {
     let mut state = program.start()?;
@@ -182,7 +202,7 @@ pub fn run(program: &dyn Program, shards: &[EncodedShard]) -> Result<Value, Lear
     loop {
         let message = program.message(&state)?;
         let step = program.open(&message)?;
-        let leaves = shards.iter().zip(&mut locals).map(|(s, l)| step.partial(s, l)).collect();
+        let leaves = shards.iter().zip(&mut locals).map(|(s, l)| partial(&*step, s, l)).collect();
         let total = crate::tree::reduce(leaves, |a, b| program.merge(a, b))?;
         drop(step);
         if program.update(&mut state, total)? == Progress::Done {

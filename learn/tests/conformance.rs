@@ -179,6 +179,10 @@ fn run_cluster(spec: &ProgramSpec, shards: &[EncodedShard], trouble: &Trouble) -
                 let partial = opened.partial(&shards[i], &mut locals[i]);
                 if trouble.twice {
                     assert_eq!(opened.partial(&shards[i], &mut locals[i]), partial, "asked twice");
+                    if !opened.reads_columns(&locals[i]) {
+                        let lean = EncodedShard { columns: Vec::new(), ..shards[i].clone() };
+                        assert_eq!(opened.partial(&lean, &mut locals[i]), partial, "asked without the columns");
+                    }
                 }
                 merger.insert(Block { level: 0, index: i as u32 }, partial, |a, b| program.merge(a, b)).unwrap();
             }

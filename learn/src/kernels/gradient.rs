@@ -1,12 +1,15 @@
-//! Loss and gradient of a linear function over the rows of one shard, fused: margins, link and
-//! transposed product take a chunk of rows while its columns are in the cache.
+//! Loss and gradient of a linear function over the rows of one shard, in one pass over the memory: while
+//! the margins of a chunk are read from there, the sums of the chunk before it come from the cache.
+
+use std::mem::swap;
 
 use super::accumulate::Sums;
 use super::design::Design;
-use super::level::{Kernel, Level};
+use super::level::{Kernel, Level, Vector};
 use super::loss::{Linked, Loss, link};
-use super::margins::{Linear, chunk};
-use super::{CHUNK, LANES, Rows, lane_sum};
+use super::margins::{Linear, begin};
+use super::sweep::{Ahead, Sweep};
+use super::{CHUNK, Chunk, LANES, Rows, lane_sum};
 
 /// Sums over the rows of a shard.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,22 +44,33 @@ impl Kernel for Fused<'_> {
     type Output = Gradient;
 
     #[inline(always)]
-    fn run(self) -> Gradient {
+    fn run<V: Vector>(self) -> Gradient {
         let Self { loss, design, linear, rows } = self;
-        let mut residual = [0.0; CHUNK];
-        let (mut weight, mut value) = ([0.0; CHUNK], [0.0; CHUNK]);
+        let (mut one, mut other) = (Chunk::ZERO, Chunk::ZERO);
+        let (mut margin, mut residual) = (&mut one, &mut other);
         let (mut loss_lanes, mut total) = ([0.0; LANES], [0.0; LANES]);
-        let mut sums = Sums::new(design);
-        let mut at = 0;
+        let (mut sums, mut ahead) = (Sums::new(design), Ahead::some(design));
+        // A chunk's margins are computed in one sweep with the sums of the chunk before it.
+        let (mut at, mut before) = (0, 0);
         while at < design.rows {
             let n = CHUNK.min(design.rows - at);
-            let residual = &mut residual[..n];
-            chunk(design, &linear, rows.offset, at, residual);
-            let linked = Linked { residual, curvature: None, loss: &mut loss_lanes, total: &mut total };
-            link(loss, &rows, at, (&mut weight, &mut value), linked);
-            sums.chunk(design, linear.shift, at, residual);
-            at += n;
+            let out = &mut margin.as_flattened_mut()[..n];
+            begin(&linear, rows.offset, at, out);
+            let sweep = Sweep { design, linear: &linear, next: at, last: at - before };
+            if n == before {
+                sweep.run::<V, true, true>(out, &residual.as_flattened()[..n], &mut sums);
+            } else {
+                sweep.run::<V, true, false>(out, &[], &mut sums);
+                sweep.run::<V, false, true>(&mut [], &residual.as_flattened()[..before], &mut sums);
+            }
+            ahead.aim(at + n);
+            let linked = Linked { margin: out, curvature: &mut [], loss: &mut loss_lanes, total: &mut total };
+            link::<false>(loss, &rows, at, &mut ahead, linked);
+            swap(&mut margin, &mut residual);
+            (at, before) = (at + n, n);
         }
+        let sweep = Sweep { design, linear: &linear, next: 0, last: at - before };
+        sweep.run::<V, false, true>(&mut [], &residual.as_flattened()[..before], &mut sums);
         Gradient { loss: lane_sum(&loss_lanes), residual: lane_sum(&total), sums: sums.finish(design) }
     }
 }

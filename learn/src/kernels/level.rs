@@ -1,6 +1,11 @@
 //! Instruction sets at run time: one generic body, compiled once per level, chosen by the caller.
 //! A level changes speed, never bits.
 
+mod vector;
+
+pub use vector::Vector;
+pub(super) use vector::prefetch;
+
 use crate::algorithm::LearnError;
 
 /// An instruction set that this machine has. Only this module makes one, so that holding a level is
@@ -22,8 +27,8 @@ enum Kind {
 pub trait Kernel {
     /// What is left at the end.
     type Output;
-    /// The body.
-    fn run(self) -> Self::Output;
+    /// The body; `V` is the level's register, for the loops that are blocked by hand.
+    fn run<V: Vector>(self) -> Self::Output;
 }
 
 impl Level {
@@ -79,35 +84,38 @@ impl Level {
     /// Runs the body compiled for this level.
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            Kind::Baseline => baseline(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Baseline => baseline::<vector::Sse2, K>(kernel),
+            #[cfg(not(target_arch = "x86_64"))]
+            Kind::Baseline => baseline::<vector::Portable, K>(kernel),
             // SAFETY: a level exists only where its features were detected.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe { avx2(kernel) },
+            Kind::Avx2 => unsafe { avx2::<vector::Avx2, K>(kernel) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => unsafe { avx512(kernel) },
+            Kind::Avx512 => unsafe { avx512::<vector::Avx512, K>(kernel) },
         }
     }
 }
 
 #[inline(never)]
-fn baseline<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run()
+fn baseline<V: Vector, K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<V>()
 }
 
 // No level enables FMA: a fused product has other bits.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline(never)]
-unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run()
+unsafe fn avx2<V: Vector, K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<V>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
 #[inline(never)]
-unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run()
+unsafe fn avx512<V: Vector, K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<V>()
 }
 
 #[cfg(test)]

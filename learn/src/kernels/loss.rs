@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::sweep::Ahead;
 use super::{LANES, Rows};
 use crate::math;
 
@@ -15,95 +16,122 @@ pub enum Loss {
     Logistic,
 }
 
-/// What a chunk of rows gives: everything but `loss` is written per row.
+/// What a chunk of rows gives.
 pub(super) struct Linked<'a> {
-    /// In: margins. Out: weight × slope of the loss.
-    pub residual: &'a mut [f64],
-    /// Out: weight × curvature of the loss.
-    pub curvature: Option<&'a mut [f64]>,
+    /// In: margins. Out: residuals, weight × slope of the loss.
+    pub margin: &'a mut [f64],
+    /// Out, where it is wanted: weight × curvature of the loss.
+    pub curvature: &'a mut [f64],
     /// Sums of weight × loss.
     pub loss: &'a mut [f64; LANES],
     /// Sums of the residuals.
     pub total: &'a mut [f64; LANES],
 }
 
-/// Takes margins of rows `at..` to residuals.
+/// Takes margins of rows `at..` to residuals, and asks the memory for what comes next.
 #[inline(always)]
-pub(super) fn link(loss: Loss, rows: &Rows<'_>, at: usize, scratch: (&mut [f64], &mut [f64]), out: Linked<'_>) {
-    let n = out.residual.len();
-    let y = &rows.target[at..at + n];
-    let (weight, value) = (&mut scratch.0[..n], &mut scratch.1[..n]);
-    weights(rows, at, y, weight);
+pub(super) fn link<const CURVATURE: bool>(loss: Loss, rows: &Rows<'_>, at: usize, ahead: &mut Ahead, out: Linked<'_>) {
     match loss {
-        Loss::Squared => squared(y, weight, out.residual, value),
-        Loss::Logistic => logistic(y, weight, out.residual, value),
-    }
-    add_lanes(value, out.loss);
-    add_lanes(out.residual, out.total);
-    if let Some(curvature) = out.curvature {
-        match loss {
-            Loss::Squared => curvature.copy_from_slice(weight),
-            // With q = |residual| / weight the curvature is weight · q (1 − q).
-            Loss::Logistic => {
-                for i in 0..n {
-                    let r = out.residual[i].abs();
-                    let rest = weight[i] - r;
-                    curvature[i] = if weight[i] > 0.0 { r * rest / weight[i] } else { 0.0 };
-                }
-            }
-        }
+        Loss::Squared => chunk::<Squared, CURVATURE>(rows, at, ahead, out),
+        Loss::Logistic => chunk::<Logistic, CURVATURE>(rows, at, ahead, out),
     }
 }
 
-#[inline(always)]
-fn weights(rows: &Rows<'_>, at: usize, y: &[f64], out: &mut [f64]) {
-    match rows.weight {
-        Some(weight) => out.copy_from_slice(&weight[at..at + y.len()]),
-        None => out.fill(1.0),
-    }
-    if let Some([negative, positive]) = rows.class_weight {
-        for (w, &y) in out.iter_mut().zip(y) {
-            *w *= if y > 0.5 { positive } else { negative };
-        }
+/// A loss, row by row.
+trait Row {
+    /// (slope, curvature, value), to be multiplied with the weight.
+    fn row(margin: f64, y: f64) -> (f64, f64, f64);
+}
+
+struct Squared;
+
+impl Row for Squared {
+    #[inline(always)]
+    fn row(margin: f64, y: f64) -> (f64, f64, f64) {
+        let d = margin - y;
+        (d, 1.0, 0.5 * (d * d))
     }
 }
 
-#[inline(always)]
-fn squared(y: &[f64], weight: &[f64], margin: &mut [f64], value: &mut [f64]) {
-    for i in 0..y.len() {
-        let d = margin[i] - y[i];
-        let r = weight[i] * d;
-        margin[i] = r;
-        value[i] = 0.5 * (r * d);
-    }
-}
+struct Logistic;
 
-#[inline(always)]
-fn logistic(y: &[f64], weight: &[f64], margin: &mut [f64], value: &mut [f64]) {
-    for i in 0..y.len() {
+impl Row for Logistic {
+    #[inline(always)]
+    fn row(margin: f64, y: f64) -> (f64, f64, f64) {
         // s is the margin of the wrong class: loss = ln(1 + e^s), |slope| = sigmoid(s). No cancellation.
-        let positive = y[i] > 0.5;
-        let s = if positive { -margin[i] } else { margin[i] };
-        let e = math::exp(-s.abs());
-        let q = (if s >= 0.0 { 1.0 } else { e }) / (1.0 + e);
-        let r = weight[i] * q;
-        margin[i] = if positive { -r } else { r };
-        value[i] = weight[i] * ((if s >= 0.0 { s } else { 0.0 }) + math::log1p(e));
+        // By its bit, the sign costs no branch.
+        let sign = if y > 0.5 { math::SIGN } else { 0 };
+        let l = math::logistic(f64::from_bits(margin.to_bits() ^ sign));
+        (f64::from_bits(l.sigmoid.to_bits() ^ sign), l.slope, l.softplus)
     }
 }
 
-/// Adds consecutive values to consecutive lanes.
 #[inline(always)]
-pub(super) fn add_lanes(values: &[f64], lanes: &mut [f64; LANES]) {
-    let (blocks, tail) = values.as_chunks::<LANES>();
-    let mut sums = *lanes;
-    for block in blocks {
-        for l in 0..LANES {
-            sums[l] += block[l];
+fn chunk<R: Row, const CURVATURE: bool>(rows: &Rows<'_>, at: usize, ahead: &mut Ahead, out: Linked<'_>) {
+    let n = out.margin.len();
+    let (y, y_tail) = rows.target[at..at + n].as_chunks::<LANES>();
+    let weight = rows.weight.map(|w| w[at..at + n].as_chunks::<LANES>());
+    let (margin, margin_tail) = out.margin.as_chunks_mut::<LANES>();
+    let (curvature, curvature_tail) = out.curvature.as_chunks_mut::<LANES>();
+    for (b, (y, margin)) in y.iter().zip(margin).enumerate() {
+        let mut weights = weight.map_or([1.0; LANES], |(blocks, _)| blocks[b]);
+        by_class(rows, y, &mut weights);
+        let c = block::<R>(y, &weights, margin, out.loss, out.total);
+        if CURVATURE {
+            curvature[b] = c;
+        }
+        ahead.ask();
+    }
+    if !y_tail.is_empty() {
+        // Rows past the end weigh nothing.
+        let (mut y, mut weights, mut margin) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        let n = y_tail.len();
+        y[..n].copy_from_slice(y_tail);
+        weights[..n].fill(1.0);
+        if let Some((_, tail)) = weight {
+            weights[..n].copy_from_slice(tail);
+        }
+        by_class(rows, &y, &mut weights);
+        margin[..n].copy_from_slice(margin_tail);
+        let c = block::<R>(&y, &weights, &mut margin, out.loss, out.total);
+        margin_tail.copy_from_slice(&margin[..n]);
+        if CURVATURE {
+            curvature_tail.copy_from_slice(&c[..n]);
         }
     }
-    for (sum, value) in sums.iter_mut().zip(tail) {
-        *sum += value;
+}
+
+#[inline(always)]
+fn by_class(rows: &Rows<'_>, y: &[f64; LANES], weights: &mut [f64; LANES]) {
+    if let Some([negative, positive]) = rows.class_weight {
+        for l in 0..LANES {
+            weights[l] *= if y[l] > 0.5 { positive } else { negative };
+        }
     }
-    *lanes = sums;
+}
+
+/// Residuals in place of margins; gives the curvatures.
+#[inline(always)]
+fn block<R: Row>(
+    y: &[f64; LANES],
+    weight: &[f64; LANES],
+    margin: &mut [f64; LANES],
+    loss: &mut [f64; LANES],
+    total: &mut [f64; LANES],
+) -> [f64; LANES] {
+    let (mut residual, mut curvature, mut value) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    for l in 0..LANES {
+        let (slope, second, one) = R::row(margin[l], y[l]);
+        residual[l] = weight[l] * slope;
+        curvature[l] = weight[l] * second;
+        value[l] = weight[l] * one;
+    }
+    *margin = residual;
+    for l in 0..LANES {
+        loss[l] += value[l];
+    }
+    for l in 0..LANES {
+        total[l] += residual[l];
+    }
+    curvature
 }

@@ -4,6 +4,8 @@
 //! segment goes to lane `i % LANES`), lanes are added in the fixed order of [`lane_sum`], rows are taken
 //! in chunks of [`CHUNK`], no product is fused, sums over slots and sparse entries run in row order.
 
+use std::ops::{Deref, DerefMut};
+
 mod accumulate;
 pub mod design;
 pub mod gradient;
@@ -13,11 +15,12 @@ pub mod loss;
 pub mod margins;
 pub mod self_test;
 pub mod survey;
+mod sweep;
 
 pub use design::{Design, Term};
 pub use gradient::{Gradient, gradient};
 pub use gram::{Affine, SecondOrder, second_order};
-pub use level::Level;
+pub use level::{Level, Vector};
 pub use loss::Loss;
 pub use margins::{Linear, margins};
 pub use self_test::{self_test, self_test_at};
@@ -27,6 +30,33 @@ pub use survey::{Moments, Survey, survey};
 pub const CHUNK: usize = 512;
 /// Logical lanes of a sum over rows.
 pub const LANES: usize = 16;
+/// Most registers that hold a number a lane.
+const MOST_PARTS: usize = LANES / 2;
+
+/// A number for every row of a chunk. It begins with a line of the cache, so that no register is read from two.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Chunk([[f64; LANES]; CHUNK / LANES]);
+
+impl Chunk {
+    const ZERO: Self = Self([[0.0; LANES]; CHUNK / LANES]);
+}
+
+impl Deref for Chunk {
+    type Target = [[f64; LANES]];
+
+    #[inline(always)]
+    fn deref(&self) -> &[[f64; LANES]] {
+        &self.0
+    }
+}
+
+impl DerefMut for Chunk {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [[f64; LANES]] {
+        &mut self.0
+    }
+}
 
 /// What is known of the rows of a design beside their features.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +82,23 @@ impl Rows<'_> {
 pub(crate) trait Number: Copy {
     /// Its value.
     fn number(self) -> f64;
+    /// Values of a part of a block.
+    fn load<V: Vector>(block: &[Self; LANES], part: usize) -> V;
+    /// The column, if it holds such numbers.
+    fn of<'a>(term: &Term<'a>) -> Option<&'a [Self]>;
 }
 
 impl Number for f32 {
+    #[inline(always)]
+    fn load<V: Vector>(block: &[Self; LANES], part: usize) -> V {
+        V::load_f32(block, part)
+    }
+
+    #[inline(always)]
+    fn of<'a>(term: &Term<'a>) -> Option<&'a [Self]> {
+        if let Term::F32(x) = *term { Some(x) } else { None }
+    }
+
     #[inline(always)]
     fn number(self) -> f64 {
         f64::from(self)
@@ -62,6 +106,16 @@ impl Number for f32 {
 }
 
 impl Number for f64 {
+    #[inline(always)]
+    fn load<V: Vector>(block: &[Self; LANES], part: usize) -> V {
+        V::load(block, part)
+    }
+
+    #[inline(always)]
+    fn of<'a>(term: &Term<'a>) -> Option<&'a [Self]> {
+        if let Term::F64(x) = *term { Some(x) } else { None }
+    }
+
     #[inline(always)]
     fn number(self) -> f64 {
         self

@@ -1,10 +1,14 @@
 //! The first look at the rows of a shard: weight, mean and squared deviations per slot and class, and
 //! counts of everything that a fit cannot take. Mean first, deviations then, so that nothing cancels.
+//! The sweeps over a numeric column are in [`columns`].
+
+mod columns;
 
 use serde::{Deserialize, Serialize};
 
+use self::columns::Columns;
 use super::design::{Design, Term};
-use super::level::{Kernel, Level};
+use super::level::{Kernel, Level, Vector};
 use super::{LANES, Number, Rows, lane_sum};
 use crate::algorithm::Merge;
 
@@ -105,32 +109,97 @@ impl Kernel for Look<'_> {
     type Output = Survey;
 
     #[inline(always)]
-    fn run(self) -> Survey {
+    fn run<V: Vector>(self) -> Survey {
         let Self { classes, design, rows } = self;
-        let n = design.rows;
-        let weight: Vec<f64> = rows.weight.map_or_else(|| vec![1.0; n], <[f64]>::to_vec);
+        let weight: Vec<f64> = rows.weight.map_or_else(|| vec![1.0; design.rows], <[f64]>::to_vec);
         let net: Vec<f64> = match rows.offset {
             Some(offset) => rows.target.iter().zip(offset).map(|(y, o)| y - o).collect(),
             None => rows.target.to_vec(),
         };
-        let (low, high, bad_values) = extremes(design, &weight);
-        let of_class = |class: usize| -> Vec<f64> {
-            let y = if class == 0 { 0.0 } else { 1.0 };
-            let weights = weight.iter().zip(rows.target).map(|(&w, &t)| if t == y { w } else { 0.0 });
-            if classes == 1 { weight.clone() } else { weights.collect() }
+        let seen = match classes {
+            1 => numbers::<V, 1>(design, &weight, &net, [weight.clone()]),
+            _ => numbers::<V, 2>(design, &weight, &net, [0.0, 1.0].map(|y| of_class(&weight, rows.target, y))),
         };
         Survey {
-            rows: n as u64,
-            classes: (0..classes).map(|class| moments(design, &of_class(class), &net)).collect(),
-            low,
-            high,
-            bad_values,
+            rows: design.rows as u64,
+            classes: seen.classes,
+            low: seen.low,
+            high: seen.high,
+            bad_values: seen.bad_values,
             bad_targets: count(rows.target, |y| !y.is_finite()),
             odd_targets: if classes == 1 { 0 } else { count(rows.target, |y| y.is_finite() && y != 0.0 && y != 1.0) },
             bad_weights: count(&weight, |w| !w.is_finite() || w < 0.0),
             bad_offsets: rows.offset.map_or(0, |o| count(o, |o| !o.is_finite())),
         }
     }
+}
+
+/// What is known of the slots.
+struct Seen {
+    classes: Vec<Moments>,
+    low: Vec<f64>,
+    high: Vec<f64>,
+    bad_values: Vec<u64>,
+}
+
+/// The weights of the rows of one class, 0 for the others.
+#[inline(always)]
+fn of_class(weight: &[f64], target: &[f64], class: f64) -> Vec<f64> {
+    let mut out = vec![0.0; weight.len()];
+    for ((out, w), t) in out.iter_mut().zip(weight).zip(target) {
+        *out = if *t == class { *w } else { 0.0 };
+    }
+    out
+}
+
+/// Moments, extremes and bad values of all columns, and the moments of `net`.
+#[inline(always)]
+fn numbers<V: Vector, const C: usize>(design: &Design<'_>, weight: &[f64], net: &[f64], class: [Vec<f64>; C]) -> Seen {
+    let width = design.width + 1;
+    let (mut low, mut high) = (vec![f64::INFINITY; width], vec![f64::NEG_INFINITY; width]);
+    let mut bad_values = Vec::with_capacity(design.terms.len());
+    let mut moments = Vec::with_capacity(C);
+    let mut totals = [0.0; C];
+    for (total, class) in totals.iter_mut().zip(&class) {
+        *total = lane_total(class);
+        moments.push(Moments { weight: one_nan(*total), mean: vec![0.0; width], deviation: vec![0.0; width] });
+    }
+    let mut weights = [&[][..]; C];
+    for c in 0..C {
+        weights[c] = &class[c];
+    }
+    let look = Columns { weights, totals, allowed: count(weight, |w| w > 0.0) < weight.len() as u64, weight };
+    let mut numeric = Vec::with_capacity(design.terms.len() + 1);
+    for &(slot, term) in &design.terms {
+        bad_values.push(match term {
+            Term::F32(_) | Term::F64(_) => {
+                numeric.push((slot, bad_values.len(), term));
+                0
+            }
+            Term::Code { codes, slots } => {
+                let entries = codes.iter().enumerate().map(|(i, &code)| (i, code as usize, 1.0));
+                let entries = entries.filter(|&(_, code, _)| code < slots);
+                look.sparse(entries, slot..slot + slots, (&mut low, &mut high), &mut moments)
+            }
+            Term::Sparse { slots, .. } => look.sparse(entries(&term), slot..slot + slots, (&mut low, &mut high), &mut moments),
+        });
+    }
+    bad_values.push(0);
+    numeric.push((design.width, design.terms.len(), Term::F64(net)));
+    for column in look.columns::<V>(&numeric) {
+        (low[column.slot], high[column.slot]) = (column.low, column.high);
+        bad_values[column.term] = column.bad_values;
+        for (out, (mean, deviation)) in moments.iter_mut().zip(column.moments) {
+            (out.mean[column.slot], out.deviation[column.slot]) = (mean, deviation);
+        }
+    }
+    bad_values.pop();
+    low.pop();
+    high.pop();
+    for x in moments.iter_mut().flat_map(|m| m.mean.iter_mut().chain(&mut m.deviation)) {
+        *x = one_nan(*x);
+    }
+    Seen { classes: moments, low, high, bad_values }
 }
 
 /// The first of equals, so of −0 and 0: `f64::min` may give either, and not the same at every level.
@@ -167,52 +236,9 @@ fn count<T: Number>(values: &[T], what: impl Fn(f64) -> bool) -> u64 {
     found
 }
 
-/// Smallest and largest value per slot, bad values per column.
-#[inline(always)]
-fn extremes(design: &Design<'_>, weight: &[f64]) -> (Vec<f64>, Vec<f64>, Vec<u64>) {
-    let (mut low, mut high) = (vec![f64::INFINITY; design.width], vec![f64::NEG_INFINITY; design.width]);
-    let mut bad = Vec::with_capacity(design.terms.len());
-    for &(slot, term) in &design.terms {
-        bad.push(match term {
-            Term::F32(x) => range(x, weight, &mut low[slot], &mut high[slot]),
-            Term::F64(x) => range(x, weight, &mut low[slot], &mut high[slot]),
-            Term::Code { codes, slots } => {
-                let entries = codes.iter().enumerate().map(|(i, &code)| (i, code as usize, 1.0));
-                let entries = entries.filter(|&(_, code, _)| code < slots);
-                sparse_range(entries, weight, &mut low[slot..slot + slots], &mut high[slot..slot + slots])
-            }
-            Term::Sparse { slots, .. } => {
-                sparse_range(entries(&term), weight, &mut low[slot..slot + slots], &mut high[slot..slot + slots])
-            }
-        });
-    }
-    (low, high, bad)
-}
-
-#[inline(always)]
-fn range<T: Number>(x: &[T], weight: &[f64], low: &mut f64, high: &mut f64) -> u64 {
-    let (mut lows, mut highs) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
-    let ((blocks, tail), (weights, weight_tail)) = (x.as_chunks::<LANES>(), weight.as_chunks::<LANES>());
-    let mut widen = |l: usize, x: f64, w: f64| {
-        lows[l] = if w > 0.0 && x < lows[l] { x } else { lows[l] };
-        highs[l] = if w > 0.0 && x > highs[l] { x } else { highs[l] };
-    };
-    for (x, w) in blocks.iter().zip(weights) {
-        for l in 0..LANES {
-            widen(l, x[l].number(), w[l]);
-        }
-    }
-    for (l, (x, w)) in tail.iter().zip(weight_tail).enumerate() {
-        widen(l, x.number(), *w);
-    }
-    *low = lows.into_iter().fold(*low, smaller);
-    *high = highs.into_iter().fold(*high, larger);
-    count(x, |x| !x.is_finite())
-}
-
 /// (row, slot, value) of a sparse term.
 #[inline(always)]
-fn entries<'a>(term: &Term<'a>) -> impl Iterator<Item = (usize, usize, f64)> + use<'a> {
+fn entries<'a>(term: &Term<'a>) -> impl Iterator<Item = (usize, usize, f64)> + Clone + use<'a> {
     let (offsets, entries): (&[u32], &[(u32, f32)]) = match *term {
         Term::Sparse { offsets, entries, .. } => (offsets, entries),
         _ => (&[], &[]),
@@ -223,7 +249,7 @@ fn entries<'a>(term: &Term<'a>) -> impl Iterator<Item = (usize, usize, f64)> + u
     })
 }
 
-/// As [`range`], where rows without an entry hold 0.
+/// Extremes where rows without an entry hold 0; gives the number of bad values.
 #[inline(always)]
 fn sparse_range(entries: impl Iterator<Item = (usize, usize, f64)>, weight: &[f64], low: &mut [f64], high: &mut [f64]) -> u64 {
     let mut bad = 0;
@@ -246,60 +272,18 @@ fn sparse_range(entries: impl Iterator<Item = (usize, usize, f64)>, weight: &[f6
     bad
 }
 
-/// Moments of every slot and, last, of `net`, under the weights of one class.
+/// Σ w.
 #[inline(always)]
-fn moments(design: &Design<'_>, weight: &[f64], net: &[f64]) -> Moments {
-    let total = lanes_of(weight, weight, |w, _| w);
-    let width = design.width + 1;
-    let mut out = Moments { weight: one_nan(total), mean: vec![0.0; width], deviation: vec![0.0; width] };
-    if total == 0.0 {
-        return out;
-    }
-    for &(slot, term) in &design.terms {
-        match term {
-            Term::F32(x) => (out.mean[slot], out.deviation[slot]) = two_pass(x, weight, total),
-            Term::F64(x) => (out.mean[slot], out.deviation[slot]) = two_pass(x, weight, total),
-            Term::Code { codes, slots } => {
-                let entries = codes.iter().enumerate().map(|(i, &code)| (i, code as usize, 1.0));
-                sparse_moments(entries.filter(|&(_, code, _)| code < slots), weight, slot, slots, &mut out);
-            }
-            Term::Sparse { slots, .. } => sparse_moments(entries(&term), weight, slot, slots, &mut out),
-        }
-    }
-    (out.mean[width - 1], out.deviation[width - 1]) = two_pass(net, weight, total);
-    for x in out.mean.iter_mut().chain(&mut out.deviation) {
-        *x = one_nan(*x);
-    }
-    out
-}
-
-/// Weighted mean, measured from the first value so that a constant is met exactly, and deviations from it.
-#[inline(always)]
-fn two_pass<T: Number>(x: &[T], weight: &[f64], total: f64) -> (f64, f64) {
-    let pivot = x.first().map_or(0.0, |x| x.number());
-    let mean = pivot + lanes_of(x, weight, |x, w| w * (x - pivot)) / total;
-    let left = lanes_of(x, weight, |x, w| w * (x - mean));
-    let squares = lanes_of(x, weight, |x, w| w * ((x - mean) * (x - mean)));
-    // The second term is what the rounding of the mean left.
-    (mean, not_below_zero(squares - left * (left / total)))
-}
-
-#[inline(always)]
-fn lanes_of<T: Number>(x: &[T], weight: &[f64], term: impl Fn(f64, f64) -> f64) -> f64 {
+fn lane_total(weight: &[f64]) -> f64 {
     let mut sums = [0.0; LANES];
-    let ((blocks, tail), (weights, weight_tail)) = (x.as_chunks::<LANES>(), weight.as_chunks::<LANES>());
-    for (x, w) in blocks.iter().zip(weights) {
-        // Products first, sums then: written as one loop it is not vectorised.
-        let mut terms = [0.0; LANES];
+    let (blocks, tail) = weight.as_chunks::<LANES>();
+    for block in blocks {
         for l in 0..LANES {
-            terms[l] = term(x[l].number(), w[l]);
-        }
-        for l in 0..LANES {
-            sums[l] += terms[l];
+            sums[l] += block[l];
         }
     }
-    for (l, (x, w)) in tail.iter().zip(weight_tail).enumerate() {
-        sums[l] += term(x.number(), *w);
+    for (sum, w) in sums.iter_mut().zip(tail) {
+        *sum += w;
     }
     lane_sum(&sums)
 }

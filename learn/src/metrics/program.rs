@@ -242,6 +242,14 @@ impl Algorithm for Metrics {
         }
     }
 
+    fn reads_columns(&self, _: &Message, local: &Scores) -> bool {
+        local.0.is_none()
+    }
+
+    fn local_bytes(&self, local: &Scores) -> usize {
+        local.0.as_ref().map_or(0, |scores| scores.len() * size_of::<f64>())
+    }
+
     fn partial(&self, message: &Message, shard: &EncodedShard, local: &Scores) -> Option<Partial> {
         if shard.rows == 0 {
             return None;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Once, PerColumn, PerSegment, SinglePass, names, params, per_segment};
 use crate::algorithm::{LearnError, Merge};
-use crate::kernels::level::Kernel;
+use crate::kernels::level::{Kernel, Vector};
 use crate::kernels::{LANES, Level, Number, lane_sum};
 use crate::program::{Erased, Program, ProgramSpec};
 use crate::shard::{Column, EncodedShard, Segment};
@@ -63,7 +63,7 @@ impl<T: Number + 'static> Kernel for Look<'_, T> {
     type Output = Moments;
 
     #[inline(always)]
-    fn run(self) -> Moments {
+    fn run<V: Vector>(self) -> Moments {
         let mut out = extremes(self.0);
         if out.finite > 0 {
             (out.mean, out.m2) = mean_and_m2(self.0, &out);
