@@ -20,7 +20,7 @@ use crate::id::{JobId, Millis, Stage, Step, Term, Token, WorkerId};
 use crate::job::{Jobs, Shares, Ticket};
 use crate::lease::{Refusal, StepRun, Tokens, Verdict};
 use crate::membership::Workers;
-use crate::pace::Judgement;
+use crate::pace::{Judgement, first_chance};
 use crate::placement::Memory;
 use crate::run::{Context, StageRun};
 use crate::stage::StagePlan;
@@ -43,6 +43,9 @@ pub struct Options {
     pub weights: BTreeMap<String, u32>,
     /// Most jobs of a namespace that run at the same time; those not listed have no limit of their own.
     pub namespace_limits: BTreeMap<String, usize>,
+    /// Whether late workers get help and slow ones less to do. Without it everybody keeps a full share, and
+    /// what a worker owes is asked of nobody else until it is lost.
+    pub speculate: bool,
     /// A worker that owes shards for longer than this many percent of what the step took the others is
     /// late: who has nothing to do computes its shards too.
     pub speculate_percent: u32,
@@ -50,7 +53,8 @@ pub struct Options {
     pub speculate_floor: Millis,
     /// Steps are put together until they took this long before workers are compared.
     pub pace_window: Millis,
-    /// A slow worker that was not measured for this long is given more to do again.
+    /// A slow worker that was not measured for this long is given more to do again; where steps are short it
+    /// gets its first chances sooner, from an eighth of this time on.
     pub pace_recovery: Millis,
 }
 
@@ -63,6 +67,7 @@ impl Default for Options {
             remembered_views: 128,
             weights: BTreeMap::new(),
             namespace_limits: BTreeMap::new(),
+            speculate: true,
             speculate_percent: 200,
             speculate_floor: Millis(250),
             pace_window: Millis(500),
@@ -416,7 +421,9 @@ impl Engine {
             out.push(Command::Disconnect { worker, reason });
             self.lose(worker, &format!("it was silent for {timeout} ms"), out);
         }
-        for worker in self.workers.recover(self.options.pace_recovery, self.now) {
+        let after = self.options.pace_recovery;
+        let step = self.stages.values().filter(|run| run.is_under_way()).filter_map(StageRun::usual).max();
+        for worker in self.workers.recover(first_chance(step, after), after, self.now) {
             self.reweigh(worker, out);
         }
         for run in self.stages.values_mut() {

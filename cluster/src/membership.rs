@@ -120,9 +120,9 @@ impl Workers {
     }
 
     /// Gives slow workers that were not measured for a while more to do. Returns them.
-    pub fn recover(&mut self, after: Millis, now: Millis) -> Vec<WorkerId> {
-        let recovering = self.workers.iter_mut().filter_map(|(id, worker)| worker.pace.recover(after, now).then_some(*id));
-        recovering.collect()
+    pub fn recover(&mut self, first: Millis, after: Millis, now: Millis) -> Vec<WorkerId> {
+        let recovers = |worker: &mut Worker| worker.pace.recover(first, after, now);
+        self.workers.iter_mut().filter_map(|(id, worker)| recovers(worker).then_some(*id)).collect()
     }
 
     /// Workers that are kept for suspects.

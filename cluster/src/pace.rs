@@ -23,6 +23,15 @@ const MUCH_TOO_LATE: u32 = FULL / 3;
 /// A worker that takes less than 2/3 of the others' time is early.
 const EARLY: u32 = FULL * 3 / 2;
 
+/// The first chance of a worker that was slow comes after so many steps …
+const FIRST_CHANCE: u64 = 64;
+
+/// … but no sooner than this part of the time that chances come after in the long run.
+const SOONEST: u64 = 8;
+
+/// Enough to come from the soonest first chance to that time.
+const MOST_DOUBLINGS: u8 = 3;
+
 /// Judgements of the same kind in a row before anything moves.
 const IN_A_ROW: u8 = 2;
 
@@ -34,6 +43,8 @@ pub(crate) struct Pace {
     early: u8,
     /// When it was last measured or changed.
     judged: Millis,
+    /// How often it was given more without having been measured, since it last had a full share.
+    chances: u8,
 }
 
 /// What a window of steps says of a worker.
@@ -51,7 +62,7 @@ pub(crate) enum Judgement {
 
 impl Pace {
     pub fn new(now: Millis) -> Self {
-        Self { share: FULL, late: 0, early: 0, judged: now }
+        Self { share: FULL, late: 0, early: 0, judged: now, chances: 0 }
     }
 
     /// The pace, of [`FULL`].
@@ -76,11 +87,16 @@ impl Pace {
         }
     }
 
-    /// Gives a slow worker that has not been measured for `after` a chance: it may be well again.
-    pub fn recover(&mut self, after: Millis, now: Millis) -> bool {
-        let due = self.share < FULL && now.since(self.judged) >= after;
+    /// Gives a slow worker that has not been measured for a while a chance: it may be well again. The first
+    /// chance comes after `first`, each later one after twice the time, at most `after`: most machines are slow
+    /// for a moment, and a worker without a shard is not measured. One that stays slow soon costs a try each
+    /// `after` only.
+    pub fn recover(&mut self, first: Millis, after: Millis, now: Millis) -> bool {
+        let wait = (first.0 << self.chances.min(MOST_DOUBLINGS)).min(after.0);
+        let due = self.share < FULL && now.since(self.judged).0 >= wait;
         if due {
             self.judged = now;
+            self.chances = self.chances.saturating_add(1);
         }
         due && self.set(self.share.saturating_mul(2).max(FULL / 8))
     }
@@ -92,8 +108,18 @@ impl Pace {
     fn set(&mut self, share: u32) -> bool {
         let share = share.clamp(LEAST, FULL);
         (self.late, self.early) = (0, 0);
+        if share == FULL {
+            self.chances = 0;
+        }
         std::mem::replace(&mut self.share, share) != share
     }
+}
+
+/// When a worker that was slow gets its first chance, where a step takes so long: a try costs a step or two at
+/// least, so that it is soon only where steps are short.
+pub(crate) fn first_chance(step: Option<Millis>, after: Millis) -> Millis {
+    let steps = step.map_or(after.0, |step| step.0.saturating_mul(FIRST_CHANCE));
+    Millis(steps.clamp(after.0 / SOONEST, after.0))
 }
 
 /// What a worker did in the steps of a window.
@@ -229,15 +255,40 @@ mod tests {
         let mut pace = Pace::new(NOW);
         pace.judge(Judgement::Overtaken(100), NOW);
         let after = Millis(10_000);
-        assert!(!pace.recover(after, Millis(14_999)));
-        assert!(pace.recover(after, Millis(15_000)));
+        assert!(!pace.recover(after, after, Millis(14_999)));
+        assert!(pace.recover(after, after, Millis(15_000)));
         assert_eq!(pace.share(), 200);
         for share in [400, 800, FULL] {
             assert!(!pace.judge(Judgement::Early(5_000), NOW));
             assert!(pace.judge(Judgement::Early(5_000), NOW));
             assert_eq!(pace.share(), share);
         }
-        assert!(!pace.recover(after, Millis(99_000)));
+        assert!(!pace.recover(after, after, Millis(99_000)));
+    }
+
+    #[test]
+    fn a_worker_that_stays_slow_gets_chances_ever_more_seldom() {
+        let mut pace = Pace::new(NOW);
+        let (after, mut now, mut waits) = (Millis(10_000), NOW, Vec::new());
+        let first = first_chance(Some(Millis(5)), after);
+        for _ in 0..6 {
+            pace.judge(Judgement::Overtaken(100), now);
+            let since = now;
+            while !pace.recover(first, after, now) {
+                now = now.plus(Millis(10));
+            }
+            waits.push(now.since(since).0);
+        }
+        assert_eq!(waits, [1_250, 2_500, 5_000, 10_000, 10_000, 10_000]);
+        // Once it has a full share again it counts as well.
+        while pace.share() < FULL {
+            pace.judge(Judgement::Early(5_000), now);
+        }
+        pace.judge(Judgement::Overtaken(100), now);
+        assert!(!pace.recover(first, after, now.plus(Millis(1_249))));
+        assert!(pace.recover(first, after, now.plus(Millis(1_250))));
+        let long = [None, Some(Millis(157)), Some(Millis(100)), Some(Millis(0))];
+        assert_eq!(long.map(|step| first_chance(step, after).0), [10_000, 10_000, 6_400, 1_250]);
     }
 
     #[test]

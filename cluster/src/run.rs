@@ -119,6 +119,11 @@ impl StageRun {
         self.step.as_ref().is_some_and(|step| !step.is_complete())
     }
 
+    /// What a step took most workers the last time.
+    pub fn usual(&self) -> Option<Millis> {
+        self.usual
+    }
+
     pub fn members(&self) -> impl Iterator<Item = WorkerId> {
         self.members.keys().copied()
     }

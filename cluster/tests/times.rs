@@ -58,6 +58,39 @@ fn a_worker_that_is_well_again_gets_its_share_back() {
     assert!(world.engine.workers()[3].pace > 900);
 }
 
+/// A machine that was busy for a moment while steps were short: its worker is not left out for long.
+#[test]
+fn a_worker_that_was_held_up_is_soon_given_work_again() {
+    let work = Work { shards: 160, unit: 40, steps: 2_000, compute: 1, read: 10, ..Work::default() };
+    let held = 1_000..2_500;
+    let (mut least, mut back) = (1_024, None);
+    let (_, world) = time(&work, |world| {
+        let stopped = held.contains(&world.now);
+        world.processes.iter_mut().filter(|(id, _)| **id == WorkerId(4)).for_each(|(_, p)| p.stopped = stopped);
+        let pace = world.engine.workers()[3].pace;
+        least = least.min(pace);
+        if world.now > held.end && pace == 1_024 && back.is_none() {
+            back = Some(world.now - held.end);
+        }
+    });
+    let back = back.expect("it has a full share again");
+    println!("pace fell to {least}, a full share again after {back} ms; {} steps", world.times("a").len());
+    assert!(least <= 256 && back < 9_000, "pace {least}, back after {back} ms");
+}
+
+/// What costs time with speculation off: everybody waits for the slow one, whose share stays what it was.
+#[test]
+fn without_speculation_every_worker_contributes_its_full_share() {
+    let mut world = Clockwork::new(4, Options { speculate: false, ..Options::default() }, 1);
+    slow(&mut world, 20);
+    world.submit("a", Work { shards: 160, unit: 4, steps: 30, compute: 1, ..Work::default() });
+    world.run(600_000);
+    assert_eq!((world.count(What::Doubled), world.count(What::Paced), world.count(What::Moved)), (0, 0, 0), "{:?}", world.notes);
+    let shares: Vec<u64> = world.processes.values().map(|process| process.computed).collect();
+    assert_eq!(shares, [40 * 30; 4]);
+    assert_eq!(world.failed("a"), None);
+}
+
 /// Row 5: the lease would end after ten seconds, and nobody waits for that.
 #[test]
 fn a_stopped_worker_delays_a_step_by_less_than_its_lease() {

@@ -30,8 +30,8 @@ fn line(command: &Command) -> String {
 struct Script(Engine);
 
 impl Script {
-    fn new() -> Self {
-        Self(Engine::new(Options { max_running_jobs: 1, ..Options::default() }, Term(1)))
+    fn with(options: Options) -> Self {
+        Self(Engine::new(Options { max_running_jobs: 1, ..options }, Term(1)))
     }
 
     /// Handles an event at a time and compares the commands.
@@ -49,7 +49,11 @@ impl Script {
 
     /// Workers 1 … n with one thread, job `a` running, stage `a/0` of 8 shards open.
     fn running(workers: u64) -> Self {
-        let mut script = Self::new();
+        Self::running_with(workers, Options::default())
+    }
+
+    fn running_with(workers: u64, options: Options) -> Self {
+        let mut script = Self::with(options);
         for worker in 1..=workers {
             script.check(join(worker), &[]);
         }
@@ -283,6 +287,32 @@ fn a_late_worker_gets_help_and_the_first_copy_counts() {
         ready(0, 1),
         &["compute 1 a/0#1 1.4 [0..3, 6..7]", "compute 2 a/0#1 1.4 [3..5, 7..8]", "compute 3 a/0#1 1.4 [5..6]"],
     );
+}
+
+#[test]
+fn without_speculation_nobody_is_helped_and_nobody_gets_less() {
+    let mut script = Script::running_with(3, Options { speculate: false, ..Options::default() });
+    let orders = |step: u64| {
+        [(1, "[0..3]"), (2, "[3..5]"), (3, "[5..8]")].map(|(worker, shards)| format!("compute {worker} a/0#{step} 1.2 {shards}"))
+    };
+    let mut now = 0;
+    for step in 0..4 {
+        script.at(now, ready(0, step), &orders(step).each_ref().map(String::as_str));
+        for (worker, level, index) in [(1, 1, 0), (1, 0, 2), (2, 0, 3), (2, 0, 4)] {
+            script.at(now + 10, block(worker, step, 2, level, index), &[&format!("accept a/0#{step} {level}.{index}")]);
+        }
+        // Nine seconds behind the others, in every step.
+        for late in (1..=90).map(|tenth| tenth * 100) {
+            script.at(now + late, Event::Tick, &[]);
+        }
+        script.at(now + 9_000, block(3, step, 2, 0, 5), &[&format!("accept a/0#{step} 0.5")]);
+        script.at(now + 9_000, block(3, step, 2, 1, 3), &[&format!("accept a/0#{step} 1.3"), &format!("complete a/0#{step}")]);
+        now += 9_001;
+    }
+    assert!(script.0.workers().iter().all(|worker| worker.pace == 1_024));
+    // One that is lost is no late one.
+    script.at(now, ready(0, 4), &orders(4).each_ref().map(String::as_str));
+    script.at(now, lost(3), &["compute 1 a/0#4 1.3 [5..6]", "compute 2 a/0#4 1.3 [6..8]"]);
 }
 
 #[test]

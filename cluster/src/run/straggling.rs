@@ -18,7 +18,7 @@ use crate::stage::push_joined;
 const PATIENCE: u64 = 2;
 
 impl StageRun {
-    /// Orders what late workers owe a second time, whole units, from those who have nothing to do. Late is
+    /// Orders what late workers owe a second time (with `Options::speculate`), whole units, from those who have nothing to do. Late is
     /// who was asked longer ago than `Options::speculate_percent` of the time that the step has taken those
     /// who are done (if these are few: of what the last step took, twice), and `Options::speculate_floor`; by so
     /// many times longer as there are stages that it computes for, and twice if it has new units to read.
@@ -30,7 +30,7 @@ impl StageRun {
         let patience = |worker: &WorkerId| if self.cold.contains(worker) && !self.all_cold(&turns) { PATIENCE } else { 1 };
         let is_late =
             |turn: &&Turn| turn.owed > 0 && cx.now.since(turn.last).0 > limit.0 * patience(&turn.worker) && !alone(&turn.worker);
-        let late: Vec<Turn> = turns.iter().filter(is_late).copied().collect();
+        let late: Vec<Turn> = turns.iter().filter(|_| cx.options.speculate).filter(is_late).copied().collect();
         let overdue = step.has_waiting() && cx.now.since(step.begun) > limit;
         if late.is_empty() && !overdue {
             return;
@@ -114,6 +114,9 @@ impl StageRun {
         let mut times: Vec<u64> = turns.iter().filter(|turn| is_whole(turn)).filter_map(took).map(|time| time.0).collect();
         times.sort_unstable();
         self.usual = times.get(times.len().saturating_sub(1) / 2).map(|time| Millis(*time));
+        if !cx.options.speculate {
+            return Vec::new();
+        }
         // Who read new units cannot be compared with who did not; where all did, it can.
         let all_cold = self.all_cold(&turns);
         let comparable = |turn: &&Turn| all_cold || !self.cold.contains(&turn.worker);

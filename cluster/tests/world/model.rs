@@ -35,10 +35,20 @@ struct StepModel {
     complete: bool,
 }
 
+/// An `OpenStage` that was not answered.
+struct Opening {
+    token: Token,
+    /// The worker reads something for it.
+    reads: bool,
+    /// A step had begun: the worker is not ready before it answers.
+    late: bool,
+}
+
 struct StageModel {
     plan: StagePlan,
     token: Token,
     members: BTreeSet<WorkerId>,
+    openings: BTreeMap<WorkerId, Opening>,
     step: Option<StepModel>,
 }
 
@@ -140,9 +150,14 @@ impl Model {
                 self.jobs.insert(job.clone(), Job::Queued);
             }
             Event::StageOpened { stage, plan } if self.jobs.get(&stage.job) == Some(&Job::Running) => {
-                let members = BTreeSet::new();
-                let open = StageModel { plan: plan.clone(), token: Token::default(), members, step: None };
+                let (members, openings) = (BTreeSet::new(), BTreeMap::new());
+                let open = StageModel { plan: plan.clone(), token: Token::default(), members, openings, step: None };
                 self.stages.entry(stage.clone()).or_insert(open);
+            }
+            Event::Prepared { worker, stage, token } => {
+                if let Some(open) = self.stages.get_mut(stage) {
+                    open.openings.retain(|who, opening| (who, opening.token) != (worker, *token));
+                }
             }
             Event::StepReady { stage, step } => self.step_ready(stage, *step),
             Event::ShardFailed { worker, stage, token, shard, .. } => self.shard_failed(*worker, stage, *token, *shard),
@@ -187,6 +202,7 @@ impl Model {
         self.draining.remove(&worker);
         for stage in self.stages.values_mut() {
             stage.members.remove(&worker);
+            stage.openings.remove(&worker);
             let owners = stage.step.iter_mut().flat_map(|step| step.owners.iter_mut());
             owners.for_each(|owners| owners.retain(|owner| owner.0 != worker));
         }
@@ -239,12 +255,14 @@ impl Model {
                 self.justified(event, shard.as_ref().expect("a shard is to blame"), message);
                 self.ends(job);
             }
-            Command::OpenStage { worker, stage, token, .. } => {
+            Command::OpenStage { worker, stage, token, prepare } => {
                 self.lives(*worker);
                 assert!(!self.draining.contains(worker), "{worker} is leaving");
                 self.rises(stage, *token);
                 let open = self.stages.get_mut(stage).expect("rises has looked");
                 assert!(open.members.insert(*worker), "{stage} opened twice on {worker}");
+                let opening = Opening { token: *token, reads: !prepare.is_empty(), late: open.step.is_some() };
+                open.openings.insert(*worker, opening);
                 let staying = open.members.difference(&self.draining).count();
                 assert!(open.plan.max_workers.is_none_or(|max| staying <= max as usize), "too many workers");
             }
@@ -258,6 +276,7 @@ impl Model {
                 self.lives(*worker);
                 let open = self.stages.get_mut(stage).expect("only open stages are closed");
                 assert!(open.members.remove(worker), "{worker} never knew {stage}");
+                open.openings.remove(worker);
                 let owners = open.step.iter_mut().flat_map(|step| step.owners.iter_mut());
                 owners.for_each(|owners| owners.retain(|owner| owner.0 != *worker));
             }
@@ -403,10 +422,26 @@ impl Model {
             assert_eq!((progress.covered, progress.waiting as usize), (covered, nobody), "{stage} step {}", step.step);
             assert_eq!(step.complete, covered == open.plan.shards, "{stage}");
             if nobody > 0 {
-                // Or for somebody who is kept for a suspect, or cannot be before it has read ahead.
-                let kept = engine.workers().iter().any(|worker| worker.reserved.is_some() || worker.reading);
-                assert!(kept || self.taking_leases().is_empty(), "shards of {stage} wait while workers are idle");
+                // Or for somebody who is kept for a suspect, or since all who could be kept for one read ahead.
+                let kept = engine.workers().iter().any(|worker| worker.reserved.is_some());
+                let excused = kept || self.all_read_ahead(open, engine) || self.taking_leases().is_empty();
+                assert!(excused, "shards of {stage} wait while workers are idle");
             }
         }
+    }
+
+    /// Whether everybody who may be given a suspect of this stage reads what it would take over in some stage.
+    fn all_read_ahead(&self, open: &StageModel, engine: &Engine) -> bool {
+        let status = engine.workers();
+        let reads = |worker: &WorkerId| {
+            let said = status.iter().any(|status| status.worker == *worker && status.reading);
+            said && self.stages.values().any(|open| open.openings.get(worker).is_some_and(|opening| opening.reads))
+        };
+        let ready = |worker: &WorkerId| open.openings.get(worker).is_none_or(|opening| !opening.late);
+        let members: Vec<WorkerId> = self.taking_leases().into_iter().filter(|worker| open.members.contains(worker)).collect();
+        // As long as nobody is ready everybody counts.
+        let nobody_is_ready = !members.iter().any(ready);
+        let mut candidates = members.iter().filter(|worker| nobody_is_ready || ready(worker)).peekable();
+        candidates.peek().is_some() && candidates.all(reads)
     }
 }
