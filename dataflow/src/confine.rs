@@ -110,6 +110,16 @@ pub(crate) struct Walked {
     pub(crate) files: Vec<Path>,
     /// Symlinks that lead out of the folders: their target, and whether it is a folder.
     pub(crate) leaving: Vec<(Path, bool)>,
+    /// Objects that somebody is writing, or has not written to the end.
+    pub(crate) unfinished: Vec<PathBuf>,
+}
+
+/// Whether a file is where `LocalFileSystem` writes an object before it gets its name: `NAME#1`, `NAME#2` … It is no
+/// object, and cannot be asked for as one. Who is killed while writing leaves it behind.
+fn is_unfinished(path: &FsPath) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy());
+    let digits = name.as_deref().and_then(|name| name.split_once('#')).map(|(_, digits)| digits);
+    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Most folders of a listing: links can lead to one folder by many ways.
@@ -136,6 +146,7 @@ pub(crate) fn walk(folders: &[PathBuf], prefix: &Path) -> Result<Walked> {
                     let above = above.iter().cloned().chain([real]).collect();
                     open.push((path, above));
                 }
+                Some(_) if meta.is_file() && is_unfinished(&path) => found.unfinished.push(path),
                 Some(_) if meta.is_file() => found.files.push(Path::from_absolute_path(&path)?),
                 Some(_) => {}
             }
@@ -214,7 +225,7 @@ impl ObjectStore for Confined {
             }
         };
         let metas = futures::stream::once(files).try_flatten();
-        metas.and_then(move |path| head(Arc::clone(&inner), path)).boxed()
+        metas.try_filter_map(move |path| head(Arc::clone(&inner), path)).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -239,6 +250,11 @@ impl ObjectStore for Confined {
     }
 }
 
-async fn head(inner: Arc<dyn ObjectStore>, path: Path) -> Result<ObjectMeta> {
-    inner.head(&path).await
+/// What is known of a file that was listed; nothing if it was removed since.
+async fn head(inner: Arc<dyn ObjectStore>, path: Path) -> Result<Option<ObjectMeta>> {
+    match inner.head(&path).await {
+        Ok(meta) => Ok(Some(meta)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
 }

@@ -246,17 +246,23 @@ impl Stores {
     /// As [`Stores::list`], beside it symlinks that lead out of the allowed folders, each with whether it leads to a
     /// folder: whether they matter is for the caller to say.
     pub(crate) async fn list_with_leaving(&self, folder: &str) -> Result<(Vec<String>, Vec<(String, bool)>), DataError> {
-        let (_, path) = self.resolve(folder)?;
-        if folder.starts_with("s3://") {
-            return Ok((self.list(folder).await?, Vec::new()));
-        }
-        let roots = self.inner.roots.clone();
-        let walk = tokio::task::spawn_blocking(move || confine::walk(&roots, &path)).await;
-        let walked = walk.map_err(|e| DataError::internal("listing", e))?.map_err(|e| DataError::store("list", folder, e))?;
+        let Some(walked) = self.walk(folder).await? else { return Ok((self.list(folder).await?, Vec::new())) };
         let mut files: Vec<_> = walked.files.iter().map(|file| locate(folder, file)).collect();
         files.sort();
         let leaving = walked.leaving.iter().map(|(link, is_folder)| (locate(folder, link), *is_folder));
         Ok((files, leaving.collect()))
+    }
+
+    /// What lies below a folder of this machine; nothing for other stores.
+    async fn walk(&self, folder: &str) -> Result<Option<confine::Walked>, DataError> {
+        let (_, path) = self.resolve(folder)?;
+        if folder.starts_with("s3://") {
+            return Ok(None);
+        }
+        let roots = self.inner.roots.clone();
+        let walk = tokio::task::spawn_blocking(move || confine::walk(&roots, &path)).await;
+        let walked = walk.map_err(|e| DataError::internal("listing", e))?;
+        walked.map(Some).map_err(|e| DataError::store("list", folder, e))
     }
 
     /// Removes the object; one that is not there is as good as removed.
@@ -268,8 +274,18 @@ impl Stores {
         }
     }
 
-    /// Removes all objects below a folder; says how many.
+    /// Removes all objects below a folder, and what is left of those that somebody was killed while writing; says how
+    /// many objects there were. Nobody may be writing there.
     pub async fn delete_folder(&self, folder: &str) -> Result<usize, DataError> {
+        for file in self.walk(folder).await?.into_iter().flat_map(|walked| walked.unfinished) {
+            match tokio::fs::remove_file(&file).await {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    let source = object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(e) };
+                    return Err(DataError::store("delete", &file.display().to_string(), source));
+                }
+                _ => {}
+            }
+        }
         let found = self.list(folder).await?;
         for location in &found {
             self.delete(location).await?;

@@ -150,6 +150,21 @@ async fn helpers_work_on_local_folders_and_s3() {
 }
 
 #[tokio::test]
+async fn what_somebody_was_killed_while_writing_is_no_object_and_goes_with_its_folder() {
+    let folder = Folder::new();
+    let jobs = folder.location("jobs");
+    let log = format!("{jobs}/j/log.jsonl");
+    folder.stores.put_atomic(&log, Bytes::from_static(b"line")).await.unwrap();
+    // As `LocalFileSystem` names what it has not finished.
+    let unfinished = format!("{log}#1");
+    std::fs::write(&unfinished, "li").unwrap();
+    std::fs::write(format!("{jobs}/j/kept#1a"), "an object").unwrap();
+    assert_eq!(folder.stores.list(&jobs).await.unwrap(), [format!("{jobs}/j/kept#1a"), log]);
+    assert_eq!(folder.stores.delete_folder(&jobs).await.unwrap(), 2);
+    assert!(!std::fs::exists(&unfinished).unwrap());
+}
+
+#[tokio::test]
 async fn only_one_of_many_writers_creates_an_object() {
     let folder = Folder::new();
     let location = folder.location("race");
