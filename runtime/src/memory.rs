@@ -11,6 +11,11 @@ const WORK_SHARE: u64 = 4;
 /// Most of it: more is not needed to read.
 const WORK_MOST: u64 = 256 << 20;
 
+/// Part of a process's memory that its program takes: a fifth.
+const PROGRAM_SHARE: u64 = 5;
+/// Most of it: code, threads, buffers and what the allocator holds back do not grow with the data.
+const PROGRAM_MOST: u64 = 96 << 20;
+
 /// The budget; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget {
@@ -27,14 +32,40 @@ struct Inner {
 #[derive(Debug, Default, Clone, Copy)]
 struct Used {
     kept: u64,
+    spare: u64,
     working: u64,
+}
+
+impl Used {
+    fn total(self) -> u64 {
+        self.kept.saturating_add(self.spare).saturating_add(self.working)
+    }
+
+    fn of(&mut self, purpose: Purpose) -> &mut u64 {
+        match purpose {
+            Purpose::Keep => &mut self.kept,
+            Purpose::Spare => &mut self.spare,
+            Purpose::Work => &mut self.working,
+        }
+    }
+}
+
+/// What memory is granted for.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    /// Kept until it is given up for want of memory.
+    Keep,
+    /// Kept beside it, in the share of what is under way: it can be made again.
+    Spare,
+    /// Under way.
+    Work,
 }
 
 /// Bytes held; given back when dropped.
 #[derive(Debug)]
 pub struct Grant {
     bytes: u64,
-    kept: bool,
+    purpose: Purpose,
     inner: Arc<Inner>,
 }
 
@@ -44,16 +75,27 @@ impl MemoryBudget {
         Self { inner: Arc::new(Inner { limit, used: Mutex::default(), freed: Notify::new() }) }
     }
 
+    /// The budget of a process that may take `memory` bytes in all: what is left beside the program itself.
+    pub fn of_process(memory: u64) -> Self {
+        Self::new(memory - (memory / PROGRAM_SHARE).min(PROGRAM_MOST))
+    }
+
     /// Grants `bytes` to be kept, or nothing if they do not fit beside what is kept, what is under way and the share
     /// of the latter.
     pub fn keep(&self, bytes: u64) -> Option<Grant> {
         let mut used = self.inner.used();
-        let work = used.working.max((self.inner.limit / WORK_SHARE).min(WORK_MOST));
+        let work = used.working.saturating_add(used.spare).max(self.work_share());
         let total = used.kept.checked_add(bytes)?.checked_add(work)?;
-        (total <= self.inner.limit).then(|| {
-            used.kept += bytes;
-            self.inner.grant(bytes, true)
-        })
+        (total <= self.inner.limit).then(|| self.inner.grant(&mut used, bytes, Purpose::Keep))
+    }
+
+    /// Grants `bytes` for what helps and can be made again, or nothing if they do not fit or would take more than three
+    /// quarters of the share of what is under way.
+    pub fn spare(&self, bytes: u64) -> Option<Grant> {
+        let mut used = self.inner.used();
+        let fits = used.total().saturating_add(bytes) <= self.inner.limit;
+        let few = used.spare.saturating_add(bytes) <= self.work_share() / 4 * 3;
+        (bytes == 0 || fits && few).then(|| self.inner.grant(&mut used, bytes, Purpose::Spare))
     }
 
     /// Grants `bytes` for work, when they fit. Whoever asks while no other work holds a grant gets it at once, however
@@ -71,24 +113,23 @@ impl MemoryBudget {
 
     fn try_work(&self, bytes: u64) -> Option<Grant> {
         let mut used = self.inner.used();
-        let fits = used.kept.saturating_add(used.working).saturating_add(bytes) <= self.inner.limit;
-        (fits || used.working == 0).then(|| {
-            used.working = used.working.saturating_add(bytes);
-            self.inner.grant(bytes, false)
-        })
+        let fits = used.total().saturating_add(bytes) <= self.inner.limit;
+        (fits || used.working == 0).then(|| self.inner.grant(&mut used, bytes, Purpose::Work))
     }
 
     /// Counts `bytes` that are there already and will go soon: others wait for them.
     pub fn take(&self, bytes: u64) -> Grant {
-        let mut used = self.inner.used();
-        used.working = used.working.saturating_add(bytes);
-        self.inner.grant(bytes, false)
+        self.inner.grant(&mut self.inner.used(), bytes, Purpose::Work)
     }
 
     /// Bytes granted now.
     pub fn used(&self) -> u64 {
-        let used = self.inner.used();
-        used.kept.saturating_add(used.working)
+        self.inner.used().total()
+    }
+
+    /// Bytes that nothing may be kept in.
+    fn work_share(&self) -> u64 {
+        (self.inner.limit / WORK_SHARE).min(WORK_MOST)
     }
 
     /// Bytes that are kept now.
@@ -108,8 +149,10 @@ impl Inner {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn grant(self: &Arc<Self>, bytes: u64, kept: bool) -> Grant {
-        Grant { bytes, kept, inner: Arc::clone(self) }
+    fn grant(self: &Arc<Self>, used: &mut Used, bytes: u64, purpose: Purpose) -> Grant {
+        let part = used.of(purpose);
+        *part = part.saturating_add(bytes);
+        Grant { bytes, purpose, inner: Arc::clone(self) }
     }
 }
 
@@ -117,7 +160,7 @@ impl Drop for Grant {
     fn drop(&mut self) {
         {
             let mut used = self.inner.used();
-            let part = if self.kept { &mut used.kept } else { &mut used.working };
+            let part = used.of(self.purpose);
             *part = part.saturating_sub(self.bytes);
         }
         self.inner.freed.notify_waiters();
@@ -183,6 +226,26 @@ mod tests {
         assert!(budget.try_work(6).is_none() && budget.try_work(5).is_some());
         drop(small);
         assert_eq!(budget.used(), 75);
+    }
+
+    #[tokio::test]
+    async fn what_can_be_made_again_takes_a_part_of_the_share_of_work_and_stops_nobody() {
+        let budget = MemoryBudget::new(100);
+        let _kept = budget.keep(75).unwrap();
+        let spare = budget.spare(18).unwrap();
+        assert!(budget.spare(1).is_none() && budget.spare(0).is_some());
+        assert_eq!((budget.used(), budget.kept()), (93, 75));
+        // More than there is: it does not wait for what may stay for good.
+        let work = budget.work(30).await;
+        assert!(budget.try_work(1).is_none());
+        drop((work, spare));
+        assert_eq!(budget.used(), 75);
+    }
+
+    #[test]
+    fn a_process_needs_memory_for_itself() {
+        assert_eq!(MemoryBudget::of_process(100).limit(), 80);
+        assert_eq!(MemoryBudget::of_process(1 << 30).limit(), (1024 - 96) << 20);
     }
 
     #[test]
