@@ -63,7 +63,8 @@ enum Entry {
 pub struct Found {
     /// Values in the order of the keys.
     pub values: Vec<Values>,
-    _grant: Option<Grant>,
+    /// Memory of those that were on disk.
+    pub grant: Option<Grant>,
 }
 
 impl ShardCache {
@@ -128,7 +129,7 @@ impl ShardCache {
         let on_disk: u64 = out.iter().filter_map(|part| part.as_ref().err()).map(Spilled::bytes).sum();
         let grant = (on_disk > 0).then(|| self.inner.budget.take(on_disk));
         let values = out.into_iter().map(|part| part.or_else(|spilled| spilled.read())).collect::<Result<_, _>>()?;
-        Ok(Some(Found { values, _grant: grant }))
+        Ok(Some(Found { values, grant }))
     }
 
     /// Grants memory for all or none, forgetting parts that no stage uses until it fits.

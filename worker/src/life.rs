@@ -126,7 +126,7 @@ pub fn run(options: WorkerOptions) -> anyhow::Result<Ended> {
         Some(name) => Level::named(name)?,
         None => Level::detect(),
     };
-    let budget = MemoryBudget::new(options.memory_bytes);
+    let budget = MemoryBudget::of_process(options.memory_bytes);
     let bench = Bench {
         stores: Stores::new(options.stores.clone())?,
         cache: ShardCache::new(budget.clone(), spill.path()),

@@ -18,6 +18,7 @@ use sheaf_dataflow::stores::Stores;
 use sheaf_dataflow::view::{CompiledView, Part, View};
 use sheaf_learn::kernels::Level;
 use sheaf_learn::program::{Local, Partial, Program};
+use sheaf_learn::shard::EncodedShard;
 use sheaf_learn::tree::{Block, Merger};
 use sheaf_runtime::canonical;
 use sheaf_runtime::fault::Fault;
@@ -103,10 +104,12 @@ struct Steps {
     view: View,
     parts: Vec<Part>,
     keys: Vec<PartKey>,
+    /// The parts without the columns, and their keys.
+    frame: (Vec<Part>, Vec<PartKey>),
     _in_use: InUse,
     boundaries: Vec<u32>,
     program: Box<dyn Program>,
-    locals: Mutex<BTreeMap<u32, Local>>,
+    locals: Mutex<BTreeMap<u32, (Local, Grant)>>,
     /// What makes the parts at these positions.
     encoders: Mutex<BTreeMap<Vec<usize>, Arc<OnceCell<Encoder>>>>,
 }
@@ -135,7 +138,9 @@ impl Steps {
         let (parts, names): (Vec<Part>, Vec<String>) = view.parts().into_iter().unzip();
         let key = |name: String| canonical::hash(&(&fingerprint, name)).map(PartKey::from).map_err(Fault::internal);
         let keys = names.into_iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        let besides = parts.iter().zip(&keys).filter(|(part, _)| !matches!(part, Part::Column(_)));
         Ok(Self {
+            frame: besides.map(|(part, key)| (*part, Arc::clone(key))).unzip(),
             _in_use: bench.cache.in_use(&keys),
             boundaries: dataset.boundaries(),
             dataset: Arc::new(dataset),
@@ -166,8 +171,15 @@ impl Steps {
         Ok(cell)
     }
 
-    fn locals(&self) -> MutexGuard<'_, BTreeMap<u32, Local>> {
+    fn locals(&self) -> MutexGuard<'_, BTreeMap<u32, (Local, Grant)>> {
         self.locals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A shard from the cache; what was on disk counts as long as the grant lives.
+    fn shard(&self, cache: &ShardCache, index: u32, columns: bool) -> Result<(EncodedShard, Option<Grant>), Fault> {
+        let (parts, keys) = if columns { (&self.parts, &self.keys) } else { (&self.frame.0, &self.frame.1) };
+        let found = cache.get(keys, index)?.ok_or_else(|| retryable("the shard left the cache before it was used"))?;
+        Ok((put_together(index, parts.iter().copied().zip(found.values))?, found.grant))
     }
 }
 
@@ -306,17 +318,18 @@ impl StageRunner {
         let shards: Vec<u32> = ranges.iter().cloned().flatten().collect();
         let one = |shard: u32| -> Result<(Leaf<Partial>, u64), ShardFault> {
             let at = |fault: Fault| ShardFault { shard, fault };
-            let found = self.bench.cache.get(&steps.keys, shard).map_err(at)?;
-            let found = found.ok_or_else(|| at(retryable("the shard left the cache before it was used")))?;
-            let parts = steps.parts.iter().copied().zip(found.values.iter().cloned());
-            let encoded = put_together(shard, parts).map_err(at)?;
             let kept = steps.locals().remove(&shard);
-            let mut local = kept.unwrap_or_else(|| steps.program.local());
+            let mut local = kept.map_or_else(|| steps.program.local(), |(local, _)| local);
+            let columns = self.bench.paranoid || step.reads_columns(&local);
+            let (encoded, _grant) = steps.shard(&self.bench.cache, shard, columns).map_err(at)?;
             let partial = step.partial(&encoded, &mut local);
             if self.bench.paranoid && step.partial(&encoded, &mut steps.program.local()) != partial {
                 return Err(at(Fault::internal(format!("two partials of shard {shard} differ"))));
             }
-            steps.locals().insert(shard, local);
+            // What does not fit is made again.
+            if let Some(grant) = self.bench.cache.budget().spare(step.local_bytes(&local) as u64) {
+                steps.locals().insert(shard, (local, grant));
+            }
             Ok(((shard, partial), encoded.rows as u64))
         };
         let results: Vec<(Leaf<Partial>, u64)> = shards.into_par_iter().map(one).collect::<Result<_, _>>()?;
