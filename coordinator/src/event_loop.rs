@@ -23,6 +23,7 @@ use tracing::{debug, info, warn};
 
 use crate::account::{Account, StepClock};
 use crate::context::now;
+use crate::crash;
 use crate::driver::checkpoint::Position;
 use crate::feed::Feeds;
 use crate::host::{Host, Product};
@@ -548,6 +549,7 @@ impl EventLoop {
 
     fn accept(&mut self, stage: &Stage, block: Block, payload: Option<(WorkerId, Option<Bytes>)>) {
         let (Some(entry), Some((worker, value))) = (self.stages.get_mut(stage), payload) else { return };
+        crash::within(&entry.opening.phase);
         let shards = block.range(entry.opening.plan.shards).len() as u64;
         entry.covered += shards;
         entry.account.accepted(worker.0, shards);

@@ -65,6 +65,8 @@ pub struct CoordinatorOptions {
     pub worker_timeout: Duration,
     /// Jobs that run at the same time.
     pub running_jobs: usize,
+    /// Whether late workers get help and slow ones less to do.
+    pub speculation: bool,
     /// Shares of namespaces in the running jobs, relative to each other; 1 for those that are not named.
     pub namespace_weights: BTreeMap<String, u32>,
     /// Jobs of a namespace that run at the same time; no limit of its own for those that are not named.
@@ -194,6 +196,7 @@ async fn lead(
         EngineOptions {
             heartbeat_timeout: timeout,
             max_running_jobs: options.running_jobs,
+            speculate: options.speculation,
             weights: options.namespace_weights.clone(),
             namespace_limits: options.namespace_limits.clone(),
             ..EngineOptions::default()
@@ -235,7 +238,7 @@ async fn serve(
     connections: ReceiverStream<Result<Connection, Infallible>>,
     (health, health_service): (Health, HealthServer<impl HealthService>),
     stopped: oneshot::Receiver<()>,
-    [event_loop, drivers]: [JoinHandle<()>; 2],
+    [mut event_loop, mut drivers]: [JoinHandle<()>; 2],
 ) -> Result<(), String> {
     let kernels = sheaf_learn::kernels::self_test();
     let (fatal, closing) = (context.log.fatal(), context.closing.clone());
@@ -261,14 +264,22 @@ async fn serve(
         // Either word or a dropped sender means stop.
         _ = stopped => Ok("it is stopping"),
         reason = fatal => Err(format!("the durable log stopped: {reason}")),
-        _ = event_loop => Err("the event loop ended".to_owned()),
-        _ = drivers => Err("the drivers' supervisor ended".to_owned()),
+        _ = &mut event_loop => Err("the event loop ended".to_owned()),
+        _ = &mut drivers => Err("the drivers' supervisor ended".to_owned()),
         ended = &mut server => {
             return Err(ended.map_or_else(|e| sheaf_runtime::fault::chain(&e), |()| "the server ended".to_owned()));
         }
     };
     health.not_serving(why.as_deref().unwrap_or_else(String::as_str)).await;
     closing.cancel();
+    // Gone before anybody hears of it: the end of the process would look to them like faults of the store.
+    for task in [drivers, event_loop] {
+        task.abort();
+        if !task.is_finished() {
+            // Aborted, as it should be.
+            let _ = task.await;
+        }
+    }
     match tokio::time::timeout(GRACE, server).await {
         Ok(Err(error)) => error!(%error, "the server ended"),
         Ok(Ok(())) => {}

@@ -55,7 +55,7 @@ pub async fn sweep(context: Context, ended: BTreeSet<JobId>) {
     let jobs = join(&context.base, "jobs");
     let objects = match context.stores.list(&jobs).await {
         Ok(objects) => objects,
-        Err(error) => return warn!(jobs, %error, "what ended jobs may have left is not looked for"),
+        Err(error) => return warn!(jobs, error = %Fault::from(error), "what ended jobs may have left is not looked for"),
     };
     let left = |object: &String| {
         let mut parts = object.rsplit_once("/jobs/")?.1.split('/');
