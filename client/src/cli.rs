@@ -146,6 +146,22 @@ pub enum Format {
     Json,
 }
 
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is done.
+    pub fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
 /// What names the job.
 #[derive(Debug, Args)]
 pub struct FileArgs {
@@ -170,12 +186,16 @@ pub struct RootArgs {
 /// The embedded cluster.
 #[derive(Debug, Clone, Args)]
 pub struct ClusterArgs {
-    /// Memory for cached shards of each worker, such as 512MiB; beyond it shards are spilled to disk
+    /// Memory of each worker process, such as 512MiB; shards that do not fit are spilled to disk
     #[arg(long, default_value = "1GiB", value_parser = parse_size, value_name = "SIZE")]
     pub memory: u64,
     /// Threads of each worker [default: this machine's, shared among the workers]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
+    /// Help for late workers: others compute what they owe as well, and slow ones get less to do. Off: every worker keeps
+    /// its full share, and a step waits for the slowest
+    #[arg(long, value_enum, default_value_t = Switch::On, hide_possible_values = true, value_name = "on|off")]
+    pub speculation: Switch,
     /// Computes every partial twice and drops caches at random: slow, and fails if a bit differs
     #[arg(long, hide = true)]
     pub paranoid: bool,

@@ -45,6 +45,8 @@ pub struct EmbeddedOptions {
     pub store: String,
     /// What may be read and written.
     pub stores: StoreOptions,
+    /// Whether late workers get help and slow ones less to do.
+    pub speculation: bool,
     /// Workers compute every partial twice.
     pub paranoid: bool,
     /// Kernel levels of the workers in turn.
@@ -84,6 +86,7 @@ impl Embedded {
             enrolling: None,
             worker_timeout: Duration::from_secs(10),
             running_jobs: 1,
+            speculation: options.speculation,
             namespace_weights: Default::default(),
             namespace_limits: Default::default(),
             admin: None,

@@ -1,6 +1,7 @@
 //! The `sheaf` program and what it is made of: the job-file reader, the embedded cluster, commands
 //! and what people see. No server logic.
 
+mod allocator;
 pub mod cli;
 pub mod command;
 pub mod connect;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 
 /// The whole program, from arguments to exit code.
 pub fn main() -> ExitCode {
+    allocator::settle();
     match cli::parse() {
         Ok(arguments) => command::dispatch(arguments).into(),
         Err(exit) => exit.into(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use sheaf_runtime::memory::parse_size;
 
-use super::{Format, duration, pair};
+use super::{Format, Switch, duration, pair};
 
 /// Which cluster a command talks to.
 #[derive(Debug, Clone, Default, Args)]
@@ -81,6 +81,10 @@ pub struct CoordinatorArgs {
     /// Silence after which a worker is lost
     #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub worker_timeout: Duration,
+    /// Help for late workers: others compute what they owe as well, and slow ones get less to do. Off: every worker keeps
+    /// its full share, and a step waits for the slowest
+    #[arg(long, value_enum, default_value_t = Switch::On, hide_possible_values = true, value_name = "on|off")]
+    pub speculation: Switch,
     /// Time between checkpoints: what a lost coordinator costs at most, or one step if that takes longer
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
     pub checkpoint_every: Duration,
@@ -116,7 +120,7 @@ pub struct WorkerArgs {
     /// Threads [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
-    /// Memory for cached shards, such as 512MiB; beyond it shards are spilled to disk
+    /// Memory of the process, such as 512MiB; shards that do not fit are spilled to disk
     #[arg(long, default_value = "1GiB", value_parser = parse_size, value_name = "SIZE")]
     pub memory: u64,
     /// Folder for spilled shards [default: the system's temporary folder]

@@ -40,6 +40,7 @@ pub async fn coordinator(args: CoordinatorArgs) -> Result<Exit, Failure> {
         enrolling: args.pki.clone().map(Enrolling::at),
         worker_timeout: args.worker_timeout,
         running_jobs: args.running_jobs as usize,
+        speculation: args.speculation.is_on(),
         namespace_weights: args.namespace_weight.iter().cloned().collect(),
         namespace_limits: args.namespace_limit.iter().cloned().collect(),
         admin: args.admin,

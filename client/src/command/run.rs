@@ -15,6 +15,9 @@ use crate::failure::Failure;
 use crate::render::{Look, Progress, job_result};
 use crate::watch::{CANCEL_GRACE, Ended, interrupted, watch};
 
+/// Time between two looks at who has joined.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Runs a job file.
 pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let loaded = setup::load(&args.file)?;
@@ -59,11 +62,17 @@ pub async fn execute(
     deadline: Option<Duration>,
     progress: &Progress,
 ) -> Result<Done, Failure> {
+    // A full share for everybody means from the first step on; else who is late joins a job under way.
+    let wanted = if options.speculation { 0 } else { options.workers as usize };
     let mut cluster = Embedded::start(options).await?;
     let mut client = cluster.client().await?;
+    let through = async {
+        wait_for_workers(&mut client, wanted).await?;
+        submit_and_watch(&mut client, order, deadline, progress).await
+    };
     let result = tokio::select! {
         biased;
-        result = submit_and_watch(&mut client, order, deadline, progress) => result,
+        result = through => result,
         () = interrupted() => cancel(&mut cluster).await,
         why = cluster.given_up() => Err(Failure::new(Exit::Failed, why)),
     };
@@ -71,6 +80,14 @@ pub async fn execute(
     let done = result?;
     stopped?;
     Ok(done)
+}
+
+/// Resolves when so many workers have joined.
+async fn wait_for_workers(client: &mut Client, wanted: usize) -> Result<(), Failure> {
+    while wanted > 0 && client.get_cluster(v1::GetClusterRequest::default()).await?.into_inner().workers.len() < wanted {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 async fn submit_and_watch(

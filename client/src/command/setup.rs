@@ -167,6 +167,7 @@ pub fn embedded(cluster: &ClusterArgs, workers: u32, store: String, stores: Stor
         memory_bytes: cluster.memory,
         store,
         stores,
+        speculation: cluster.speculation.is_on(),
         paranoid: cluster.paranoid,
         kernel_levels: cluster.kernel_levels.clone(),
         pid_file: cluster.pid_file.clone(),
