@@ -1,10 +1,12 @@
 """Runs `sheaf run higgs.yaml` and scikit-learn in turn on the same rows and compares: CPU seconds and peak
-PSS of all processes, wall time, test AUC, coefficients. A table on stderr, JSON on stdout.
+PSS of all processes, wall time, test AUC, coefficients. With SPARK=1 in the environment Spark MLlib runs too, once.
+A table on stderr, JSON on stdout.
 
     python compare.py SHEAF DATA [ROUNDS] [-- MORE ARGUMENTS OF sheaf run]
 
-CPU is what the kernel counted for the process and all its children, which have been waited for. PSS is the
-sum over the process tree, sampled every 20 ms.
+CPU is what the kernel counted for the process and all its children that were waited for, or what was last seen of
+each process of the tree, if that is more (Spark does not wait for its own). PSS is the sum over the process tree,
+sampled every 20 ms. A step's overhead is its time less the time of the worker that was waited for longest.
 """
 
 import json
@@ -43,16 +45,26 @@ def pss_kib(pid: int) -> int:
         return 0
 
 
+def cpu_s(pid: int) -> float:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0.0
+
+
 def measure(command: list[str], extra_env: dict[str, str] | None = None) -> dict:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env={**os.environ, **(extra_env or {})})
-    peak, each, done = [0], {}, threading.Event()
+    peak, each, seen, done = [0], {}, {}, threading.Event()
 
     def sample() -> None:
         while not done.wait(0.02):
             sizes = {pid: pss_kib(pid) for pid in tree(process.pid)}
+            seen.update({pid: max(seen.get(pid, 0), cpu_s(pid)) for pid in sizes})
             peak[0] = max(peak[0], sum(sizes.values()))
             for pid, size in sizes.items():
                 each[pid] = max(each.get(pid, 0), size)
@@ -65,8 +77,8 @@ def measure(command: list[str], extra_env: dict[str, str] | None = None) -> dict
     if process.returncode != 0:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{err[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpu_s": cpu, "wall_s": time.perf_counter() - start, "pss_mib": peak[0] / 1024,
+    waited = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu_s": max(waited, sum(seen.values())), "wall_s": time.perf_counter() - start, "pss_mib": peak[0] / 1024,
             "pss_each_mib": sorted((size / 1024 for size in each.values()), reverse=True), "result": json.loads(out)}
 
 
@@ -88,12 +100,15 @@ def scikit(data: str) -> dict:
     return {**run, "auc": run["result"]["auc"], "coefficients": run["result"]["coefficients"]}
 
 
+def spark(data: str) -> dict:
+    run = measure([sys.executable, str(HERE / "peer_spark_higgs.py"), data])
+    return {**run, "auc": run["result"]["auc"], "coefficients": run["result"]["coefficients"]}
+
+
 def train_step(result: dict) -> dict:
     work = next(w for w in result["work"] if w["phase"] == "train")
-    steps = max(1, len(result["training"]["loss"]) + 1)
-    # Each of the two workers computes half.
-    busy = (work["read_s"] + work["compute_s"] + work["merge_s"]) / 2
-    return {"steps": steps, "overhead_ms": (work["wall_s"] - busy) / steps * 1e3, "compute_s": work["compute_s"]}
+    steps = work["steps"]
+    return {"steps": steps["count"], "overhead_ms": steps["overhead_s"] / steps["count"] * 1e3, "compute_s": work["compute_s"]}
 
 
 def median(runs: list[dict], key: str) -> float:
@@ -125,9 +140,15 @@ def main() -> None:
         "runs": {"sheaf": [[r["cpu_s"], r["wall_s"], r["pss_mib"]] for r in ours],
                  "scikit-learn": [[r["cpu_s"], r["wall_s"], r["pss_mib"]] for r in theirs]},
     }
+    if os.environ.get("SPARK"):
+        c = spark(data)
+        summary["spark"] = {k: c[k] for k in ("cpu_s", "wall_s", "pss_mib", "auc")} | {"iterations": c["result"]["iterations"]}
+        summary["cpu_ratio_spark"] = median(ours, "cpu_s") / c["cpu_s"]
     print(json.dumps(summary, indent=2))
     print(f"{'':14}{'CPU s':>8}{'wall s':>8}{'PSS MiB':>9}{'AUC':>9}", file=sys.stderr)
-    for name in ("sheaf", "scikit-learn"):
+    for name in ("sheaf", "scikit-learn", "spark"):
+        if name not in summary:
+            continue
         s = summary[name]
         print(f"{name:14}{s['cpu_s']:8.2f}{s['wall_s']:8.2f}{s['pss_mib']:9.0f}{s['auc']:9.5f}", file=sys.stderr)
     print(f"CPU ratio {summary['cpu_ratio']:.2f}; coefficients differ by at most {apart:.1e}", file=sys.stderr)
