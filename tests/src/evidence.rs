@@ -103,6 +103,12 @@ pub fn numbers_of(log: &str, pid: u32) -> Vec<u64> {
     entries(log).iter().filter(|entry| joined(entry)).filter_map(|entry| entry.number("worker")).collect()
 }
 
+/// Whether the coordinator has given a worker up, by its number.
+pub fn is_gone(log: &str, number: u64) -> bool {
+    let gone = ["worker lost", "worker disconnected"];
+    entries(log).iter().any(|entry| gone.contains(&entry.message().as_str()) && entry.number("worker") == Some(number))
+}
+
 /// The loss of a process while it owed shards of a step of training, if there was one.
 pub fn lost_busy(log: &str, job: &str, pid: u32) -> Option<Incident> {
     let numbers = numbers_of(log, pid);

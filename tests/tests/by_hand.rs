@@ -275,7 +275,7 @@ fn a_watcher_survives_the_coordinators_restart() {
 fn a_thousand_submits_with_one_key_are_one_job() {
     let cluster = cluster(Setup::workers(1), 600);
     let first = submitted(&cluster, &["job.yaml", "--key", "same", "--deadline", "1h"]);
-    let order = order_of(&cluster);
+    let order = cluster.order("job.yaml");
     let contexts = text(&cluster.folder().join("config/contexts.json"));
     let contexts: Value = serde_json::from_str(&contexts).unwrap();
     let secret = contexts["contexts"]["local"]["secret"].as_str().unwrap();
@@ -303,16 +303,6 @@ fn a_thousand_submits_with_one_key_are_one_job() {
     let jobs = cluster.run(&["jobs", "list", "-o", "json"]).succeeded().json();
     assert_eq!(jobs.as_array().unwrap().len(), 2, "{jobs:#}");
     cluster.finish();
-}
-
-/// The order that the client makes of the job file.
-fn order_of(cluster: &Cluster) -> String {
-    let folder = std::fs::canonicalize(cluster.folder()).unwrap();
-    let bytes = std::fs::read(folder.join("job.yaml")).unwrap();
-    let source = sheaf_client::jobfile::Source::from_bytes("job.yaml", &bytes).unwrap();
-    let overrides = sheaf_client::jobfile::Overrides { base: folder, ..Default::default() };
-    let job = sheaf_client::jobfile::read(&source, &overrides).unwrap().job;
-    serde_json::to_string(&sheaf_runtime::order::Order::Run { job }).unwrap()
 }
 
 #[test]

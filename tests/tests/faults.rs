@@ -1,12 +1,32 @@
 //! The fault matrix in its short form: real processes, each row with the undisturbed run's model and the
 //! evidence that the fault hit what it should. Figures and long forms: docs/reliability.md.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Instant;
+
 use sheaf_tests::matrix::{Case, Figures, coordinator, network, requests, storage, workers};
 
-fn short(row: fn(&Case) -> Figures) {
-    for figure in row(&Case::short(env!("CARGO_BIN_EXE_sheaf-under-test"))) {
-        println!("{figure}");
-    }
+type Row = fn(&Case) -> Figures;
+
+fn short(row: Row) {
+    let began = Instant::now();
+    let figures = row(&Case::short(env!("CARGO_BIN_EXE_sheaf-under-test")));
+    figures.iter().for_each(|figure| println!("{figure}"));
+    println!("{}: {:.1} s", std::thread::current().name().unwrap_or_default(), began.elapsed().as_secs_f64());
+}
+
+/// Runs rows at the same time: for those that wait longer than they compute.
+fn together(rows: &[(&str, Row)]) {
+    std::thread::scope(|scope| {
+        let spawn = |(name, row): &(&str, Row)| {
+            let (builder, row) = (std::thread::Builder::new().name((*name).to_owned()), *row);
+            builder.spawn_scoped(scope, move || short(row)).unwrap()
+        };
+        let running: Vec<_> = rows.iter().map(spawn).collect();
+        let failed: Vec<_> = running.into_iter().filter_map(|row| row.join().err()).collect();
+        assert!(failed.is_empty(), "{} of {} rows failed", failed.len(), rows.len());
+    });
 }
 
 #[test]
@@ -19,24 +39,19 @@ fn row_3_a_coordinator_killed_in_every_phase() {
     short(coordinator::killed_in_every_phase);
 }
 
+/// A deadline, keep-alives that nobody answers, and delays.
 #[test]
-fn row_4_no_worker_left() {
-    short(workers::none_left);
+fn row_4_no_worker_left_row_8_a_worker_cut_off_and_silent_row_9_a_slow_and_lossy_network() {
+    together(&[
+        ("row 4, no worker left", workers::none_left),
+        ("row 8, a worker cut off and silent in one direction", network::cut_and_silent),
+        ("row 9, a slow and lossy network", network::slow_and_lossy),
+    ]);
 }
 
 #[test]
 fn row_5_a_worker_stopped_and_continued() {
     short(workers::stopped);
-}
-
-#[test]
-fn row_8_a_worker_cut_off_and_silent_in_one_direction() {
-    short(network::cut_and_silent);
-}
-
-#[test]
-fn row_9_a_slow_and_lossy_network() {
-    short(network::slow_and_lossy);
 }
 
 #[test]

@@ -14,6 +14,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
+use sheaf_client::connect::Place;
+use sheaf_client::jobfile::{self, Overrides, Source};
+use sheaf_runtime::auth::Role;
+use sheaf_runtime::connect::{Target, Trust};
+use sheaf_runtime::order::Order;
 use sheaf_runtime::secret::{SECRET_VARIABLE, Secret};
 
 use crate::evidence::{self, Incident};
@@ -298,6 +303,21 @@ impl Cluster {
         let accepted = self.run(&arguments).succeeded().json();
         let id = accepted["job"].as_str().unwrap_or_else(|| panic!("no job id in {accepted}"));
         self.follow(id)
+    }
+
+    /// The order that the client makes of a job file.
+    pub fn order(&self, file: &str) -> String {
+        let folder = std::fs::canonicalize(self.folder()).unwrap();
+        let bytes = std::fs::read(folder.join(file)).unwrap();
+        let source = Source::from_bytes(file, &bytes).unwrap();
+        let job = jobfile::read(&source, &Overrides { base: folder, ..Overrides::default() }).unwrap().job;
+        serde_json::to_string(&Order::Run { job }).unwrap()
+    }
+
+    /// Where a client within this process finds the cluster, and its proof.
+    pub fn place(&self) -> Place {
+        let target = Target { address: self.address.to_string(), trust: Trust::Secret(self.secret.of(Role::Client)) };
+        Place { target, namespace: "default".into(), allow: Vec::new() }
     }
 
     /// Follows the log of a job.

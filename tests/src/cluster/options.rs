@@ -58,6 +58,12 @@ impl Setup {
         Self { restart_after: Some(after), ..self }
     }
 
+    /// Everybody keeps a full share, however late it is: each worker contributes.
+    #[must_use]
+    pub fn equal(self) -> Self {
+        self.coordinator(&["--speculation", "off"])
+    }
+
     /// More arguments of the coordinator.
     #[must_use]
     pub fn coordinator(mut self, arguments: &[&str]) -> Self {

@@ -68,11 +68,16 @@ pub struct Work {
 
 impl Default for Work {
     fn default() -> Self {
-        Self { rows: 6000, shard_rows: 64, iterations: 60, wide: false, also: String::new() }
+        Self { rows: 6000, shard_rows: 64, iterations: 30, wide: false, also: String::new() }
     }
 }
 
 impl Work {
+    /// The same with twice the steps, for what needs some time.
+    pub fn longer() -> Self {
+        Self { iterations: 60, ..Self::default() }
+    }
+
     /// The job file.
     pub fn text(&self) -> String {
         let Self { shard_rows, iterations, also, .. } = self;

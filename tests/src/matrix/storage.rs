@@ -17,7 +17,7 @@ use crate::evidence::of_kind;
 
 /// Row 12: the spill folder of one worker is full.
 pub fn spill_without_room(case: &Case) -> Figures {
-    let work = Work { iterations: 40, rows: 20_000, ..Work::default() };
+    let work = Work { rows: 20_000, ..Work::default() };
     let undisturbed = work.undisturbed(case);
     let place = tempfile::tempdir().unwrap();
     let disk = Arc::new(SmallDisk::new(&place.path().join("spill"), 8 << 20));
@@ -57,7 +57,7 @@ const ADDRESS_SPACE: u64 = 1 << 30;
 
 /// Row 19: a row group whose strings are huge once decoded ends every worker that reads it.
 pub fn poison(case: &Case) -> Figures {
-    let work = Work { iterations: case.pick(60, 400), ..Work::default() };
+    let work = Work { iterations: case.pick(30, 400), ..Work::default() };
     let undisturbed = work.undisturbed(case);
     let setup = Setup::workers(0).restarting(Duration::from_millis(300)).coordinator(&["--running-jobs", "2"]);
     let mut cluster = Cluster::start(&case.program, setup);

@@ -44,6 +44,7 @@ pub fn options(dir: &Path, trust: Trust) -> CoordinatorOptions {
         namespace_weights: Default::default(),
         namespace_limits: Default::default(),
         running_jobs: 1,
+        speculation: true,
         admin: None,
         checkpoint_every: Duration::from_secs(5),
     }

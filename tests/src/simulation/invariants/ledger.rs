@@ -26,11 +26,22 @@ impl StepBook {
     }
 }
 
+/// An `OpenStage` that was not answered.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    token: Token,
+    /// The worker reads something for it.
+    reads: bool,
+    /// A step had begun: the worker is not ready before it answers.
+    late: bool,
+}
+
 /// An open stage.
 #[derive(Debug)]
 pub(crate) struct StageBook {
     pub plan: StagePlan,
     pub members: BTreeSet<WorkerId>,
+    openings: BTreeMap<WorkerId, Opening>,
     pub step: Option<StepBook>,
 }
 
@@ -59,6 +70,26 @@ impl Ledger {
         shards.filter(|(owners, count)| **count == 0 && owners.iter().any(|(owner, _)| *owner == worker)).count()
     }
 
+    /// Whether a worker reads what it would take over in some stage.
+    pub fn reads(&self, worker: WorkerId) -> bool {
+        self.stages.values().any(|open| open.openings.get(&worker).is_some_and(|opening| opening.reads))
+    }
+
+    /// Members of a stage that may be given its shards: the ready ones; everybody while nobody is ready.
+    pub fn candidates(&self, open: &StageBook) -> Vec<WorkerId> {
+        let ready = |worker: &WorkerId| open.openings.get(worker).is_none_or(|opening| !opening.late);
+        let members: Vec<WorkerId> = open
+            .members
+            .iter()
+            .copied()
+            .filter(|worker| self.alive.contains(worker) && !self.draining.contains(worker))
+            .collect();
+        match members.iter().any(ready) {
+            true => members.into_iter().filter(ready).collect(),
+            false => members,
+        }
+    }
+
     /// Whether anybody takes new leases.
     pub fn somebody_takes_leases(&self) -> bool {
         self.alive.difference(&self.draining).next().is_some()
@@ -84,14 +115,23 @@ impl Ledger {
                 self.draining.insert(*worker);
             }
             Event::StageOpened { stage, plan } if self.running.contains(&stage.job) => {
-                let open = StageBook { plan: plan.clone(), members: BTreeSet::new(), step: None };
+                let (members, openings) = (BTreeSet::new(), BTreeMap::new());
+                let open = StageBook { plan: plan.clone(), members, openings, step: None };
                 self.stages.entry(stage.clone()).or_insert(open);
             }
             Event::StageClosed { stage } => {
                 self.stages.remove(stage);
             }
+            Event::Prepared { worker, stage, token } => {
+                if let Some(open) = self.stages.get_mut(stage) {
+                    open.openings.retain(|who, opening| (who, opening.token) != (worker, *token));
+                }
+            }
             Event::StepReady { stage, step } => self.begin(stage, *step),
-            Event::ShardFailed { worker, stage, token, shard, .. } => self.relieve(*worker, *token, stage, *shard),
+            Event::ShardFailed { worker, stage, token, shard, .. } => {
+                self.unprepared(*worker, *token, stage);
+                self.relieve(*worker, *token, stage, *shard);
+            }
             Event::ShardsReturned { worker, stage, token, ranges } => {
                 ranges.iter().cloned().flatten().for_each(|shard| self.relieve(*worker, *token, stage, shard));
             }
@@ -105,6 +145,14 @@ impl Ledger {
         if open.step.as_ref().is_none_or(|last| last.complete && last.step < step) {
             let shards = open.plan.shards as usize;
             open.step = Some(StepBook { step, counts: vec![0; shards], owners: vec![Vec::new(); shards], complete: false });
+        }
+    }
+
+    /// A worker that could not read what it was to take over has stopped trying for a while.
+    fn unprepared(&mut self, worker: WorkerId, token: Token, stage: &Stage) {
+        let opening = self.stages.get_mut(stage).and_then(|open| open.openings.get_mut(&worker));
+        if let Some(opening) = opening.filter(|opening| opening.token == token) {
+            opening.reads = false;
         }
     }
 
@@ -129,6 +177,7 @@ impl Ledger {
         self.draining.remove(&worker);
         for stage in self.stages.values_mut() {
             stage.members.remove(&worker);
+            stage.openings.remove(&worker);
             disown(stage, worker);
         }
     }
@@ -144,14 +193,17 @@ impl Ledger {
                 self.running.insert(job.clone());
             }
             Command::FailJob { job, .. } | Command::CancelJob { job } => self.end(job),
-            Command::OpenStage { worker, stage, .. } => {
+            Command::OpenStage { worker, stage, token, prepare } => {
                 if let Some(open) = self.stages.get_mut(stage) {
+                    let late = open.openings.get(worker).map_or(open.step.is_some(), |earlier| earlier.late);
+                    open.openings.insert(*worker, Opening { token: *token, reads: !prepare.is_empty(), late });
                     open.members.insert(*worker);
                 }
             }
             Command::CloseStage { worker, stage } => {
                 if let Some(open) = self.stages.get_mut(stage) {
                     open.members.remove(worker);
+                    open.openings.remove(worker);
                     disown(open, *worker);
                 }
             }

@@ -1,9 +1,10 @@
 //! After every decision each shard of each step is in, owed by somebody who lives, or waits; and none
-//! waits for longer than a second while somebody could take it (but a suspect waits for a worker of its own).
+//! waits for longer than a second while somebody could take it. A suspect waits for a worker of its own: until
+//! one that is kept for suspects is free, or as long as all who could be kept read what they will take over.
 
 use std::collections::BTreeMap;
 
-use sheaf_cluster::{Engine, Millis, Stage};
+use sheaf_cluster::{Engine, Millis, Stage, WorkerId};
 
 use super::{Book, Fact, Invariant};
 
@@ -41,15 +42,21 @@ impl NothingForgotten {
     fn check(&mut self, engine: &Engine, stage: &Stage, book: &Book) -> Result<(), String> {
         let ledger = &book.ledger;
         let Some(progress) = engine.progress(stage) else { return Err(format!("the engine has forgotten {stage}")) };
-        let Some(step) = ledger.stages.get(stage).and_then(|open| open.step.as_ref()) else { return Ok(()) };
+        let Some(open) = ledger.stages.get(stage) else { return Ok(()) };
+        let Some(step) = open.step.as_ref() else { return Ok(()) };
         let nobodys: Vec<usize> =
             (0..step.counts.len()).filter(|shard| step.counts[*shard] == 0 && step.owners[*shard].is_empty()).collect();
         if nobodys.len() != progress.waiting as usize {
             let waiting = progress.waiting;
             return Err(format!("shards {nobodys:?} of {stage} step {} are nobody's; {waiting} wait", step.step));
         }
-        let kept = engine.workers().iter().any(|worker| worker.reserved.is_some() || worker.reading);
-        if nobodys.is_empty() || kept || !ledger.somebody_takes_leases() {
+        let workers = engine.workers();
+        let kept = workers.iter().any(|worker| worker.reserved.is_some());
+        // Both the engine and its orders must say so.
+        let reads = |own: &WorkerId| workers.iter().any(|worker| worker.worker == *own && worker.reading) && ledger.reads(*own);
+        let candidates = ledger.candidates(open);
+        let all_read = !candidates.is_empty() && candidates.iter().all(reads);
+        if nobodys.is_empty() || kept || all_read || !ledger.somebody_takes_leases() {
             self.waits.remove(stage);
             return Ok(());
         }
