@@ -289,10 +289,9 @@ impl World {
     }
 
     fn prepare(&mut self, worker: WorkerId) {
-        if self.process(worker).stalled {
-            return;
-        }
-        for (stage, token) in std::mem::take(&mut self.process(worker).to_prepare) {
+        // Who was leaving may have left since it was picked: with the last shard that somebody else took over.
+        let Some(process) = self.processes.get_mut(&worker).filter(|process| !process.stalled) else { return };
+        for (stage, token) in std::mem::take(&mut process.to_prepare) {
             self.tell(Event::Prepared { worker, stage, token });
         }
     }
