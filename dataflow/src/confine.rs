@@ -85,23 +85,28 @@ pub(crate) fn within(folders: &[PathBuf], path: &FsPath) -> Option<PathBuf> {
 
 /// Follows symlinks of the part of the path that exists; `None` for paths that cannot be judged.
 fn canonical(path: &FsPath) -> Option<PathBuf> {
-    let mut missing = Vec::new();
+    let (mut missing, mut looks) = (Vec::new(), 0);
     let mut existing = path;
     loop {
-        match std::fs::canonicalize(existing) {
-            Ok(mut found) => {
-                found.extend(missing.iter().rev());
-                return Some(found);
-            }
-            // A dangling symlink would be followed by a write: what cannot be resolved is refused.
-            Err(_) if std::fs::symlink_metadata(existing).is_ok() => return None,
+        if let Ok(mut found) = std::fs::canonicalize(existing) {
+            found.extend(missing.iter().rev());
+            return Some(found);
+        }
+        match std::fs::symlink_metadata(existing) {
             Err(_) => {
                 missing.push(existing.file_name()?.to_owned());
                 existing = existing.parent()?;
             }
+            // A dangling symlink would be followed by a write: what cannot be resolved is refused.
+            Ok(meta) if meta.is_symlink() || looks == MOST_LOOKS => return None,
+            // Somebody has just made it, as two jobs do that write the same object.
+            Ok(_) => looks += 1,
         }
     }
 }
+
+/// How often a path is looked at again that is there and still has no canonical form.
+const MOST_LOOKS: u32 = 8;
 
 /// What lies below a folder.
 #[derive(Debug, Default)]
@@ -256,5 +261,41 @@ async fn head(inner: Arc<dyn ObjectStore>, path: Path) -> Result<Option<ObjectMe
         Ok(meta) => Ok(Some(meta)),
         Err(Error::NotFound { .. }) => Ok(None),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes_meanwhile_stays_within() {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = [folder.path().canonicalize().unwrap()];
+        let (object, over) = (roots[0].join("object"), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::fs::write(&object, "").unwrap();
+                    std::fs::remove_file(&object).unwrap();
+                }
+            });
+            let lost = (0..20_000).filter(|_| within(&roots, &object).as_ref() != Some(&object)).count();
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(lost, 0);
+        });
+    }
+
+    #[test]
+    fn dangling_symlinks_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink("nowhere", root.join("link")).unwrap();
+        assert_eq!(within(std::slice::from_ref(&root), &root.join("link")), None);
+        assert_eq!(within(std::slice::from_ref(&root), &root.join("link/below")), None);
+        assert_eq!(within(std::slice::from_ref(&root), &root.join("a/b")), Some(root.join("a/b")));
     }
 }
