@@ -23,7 +23,7 @@ const BEFORE_TRAINING: [&str; 4] = ["within prepare", "within check", "within pr
 /// Row 3: the coordinator ends in every phase of one job and is started again: it crashes when the first block of the
 /// phase has come and is not merged yet, and is killed twice between two steps of training.
 pub fn killed_in_every_phase(case: &Case) -> Figures {
-    let work = case.pick(Work::longer(), Work { rows: 40_000, iterations: 400, ..Work::default() });
+    let work = case.pick(Work::longer(), Work { rows: 40_000, iterations: 120, ..Work::default() });
     let undisturbed = work.undisturbed(case);
     let setup = Setup::workers(2).slow().coordinator(&["--checkpoint-every", case.pick("500ms", "5s")]);
     let mut cluster = Cluster::start(&case.program, setup);
