@@ -14,6 +14,7 @@ pub mod params;
 pub mod philox;
 pub mod program;
 pub mod registry;
+pub mod reproducible;
 pub mod shard;
 pub mod statistics;
 pub mod suggest;
