@@ -1,7 +1,11 @@
-//! Scalar functions that replace DataFusion's by name, so that the same SQL gives the same bits on every
+//! Functions that replace DataFusion's by name, so that the same SQL gives the same bits on every
 //! machine and at every time: what DataFusion takes from the machine's C library comes from our own mathematics,
-//! `now()` and its kin are pinned to the job's time. What differs from run to run is refused by name.
+//! `now()` and its kin are pinned to the job's time, aggregates over floats are exact sums or have one order. What
+//! differs from run to run is refused by name.
 
+mod aggregates;
+pub(crate) mod extremes;
+mod hash_random;
 mod mathematics;
 
 use arrow::datatypes::DataType;
@@ -11,14 +15,16 @@ use datafusion::logical_expr::{
 };
 
 use crate::types;
+pub(crate) use aggregates::aggregates;
 use mathematics::FUNCTIONS;
 
 /// Functions that give something else on every call.
 const RANDOM: [&str; 3] = ["random", "rand", "uuid"];
 /// Functions that read the clock; [`all`] pins them.
-pub(crate) const CLOCK: [&str; 5] = ["now", "current_timestamp", "current_date", "today", "current_time"];
+pub(crate) const CLOCK: [&str; 7] =
+    ["now", "current_timestamp", "localtimestamp", "current_date", "today", "current_time", "localtime"];
 
-/// All replacements, with `now()` pinned to a time in nanoseconds since 1970.
+/// All scalar replacements, with `now()` pinned to a time in nanoseconds since 1970.
 pub(crate) fn all(now_ns: i64) -> Vec<ScalarUDF> {
     let math = FUNCTIONS.map(ScalarUDF::from);
     let clock = [
@@ -27,7 +33,8 @@ pub(crate) fn all(now_ns: i64) -> Vec<ScalarUDF> {
         Clock { kind: ClockKind::Time, now_ns },
     ];
     let random = RANDOM.map(|name| ScalarUDF::from(Refused { name }));
-    math.into_iter().chain(clock.map(ScalarUDF::from)).chain(random).collect()
+    let ours = [ScalarUDF::from(hash_random::HashRandom)];
+    math.into_iter().chain(clock.map(ScalarUDF::from)).chain(random).chain(ours).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,12 +74,13 @@ impl ScalarUDFImpl for Clock {
 
     fn aliases(&self) -> &[String] {
         use std::sync::LazyLock;
-        static NOW: LazyLock<Vec<String>> = LazyLock::new(|| vec!["current_timestamp".to_owned()]);
+        static NOW: LazyLock<Vec<String>> = LazyLock::new(|| vec!["current_timestamp".to_owned(), "localtimestamp".to_owned()]);
         static DATE: LazyLock<Vec<String>> = LazyLock::new(|| vec!["today".to_owned()]);
+        static TIME: LazyLock<Vec<String>> = LazyLock::new(|| vec!["localtime".to_owned()]);
         match self.kind {
             ClockKind::Now => &NOW,
             ClockKind::Date => &DATE,
-            ClockKind::Time => &[],
+            ClockKind::Time => &TIME,
         }
     }
 
@@ -109,7 +117,7 @@ impl ScalarUDFImpl for Refused {
     }
 
     fn return_type(&self, _args: &[DataType]) -> Result<DataType> {
-        plan_err!("{}() gives other values on every run and is not allowed", self.name)
+        plan_err!("{}() gives other values on every run: use hash_random(seed, key, …), which depends on these alone", self.name)
     }
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
