@@ -39,10 +39,10 @@ impl Level {
     }
 }
 
-/// An upper bound of the operators above each other in any expression. Items of a list stand beside each other;
-/// each further SELECT may build on the columns of another.
+/// An upper bound of the operators above each other in any expression as it is written. Items of a list stand beside
+/// each other. What one SELECT puts into another is weighed when there is a plan.
 fn depth(tokens: &[Token]) -> usize {
-    let (mut outer, mut level, mut selects) = (Vec::new(), Level::default(), 0usize);
+    let (mut outer, mut level) = (Vec::new(), Level::default());
     for token in tokens {
         match token {
             Token::LParen | Token::LBracket | Token::LBrace => outer.push(std::mem::take(&mut level)),
@@ -52,12 +52,11 @@ fn depth(tokens: &[Token]) -> usize {
                 level.inner = level.inner.max(inner);
             }
             Token::Comma => level = Level { before: level.depth(), ..Level::default() },
-            Token::Word(word) if word.keyword == Keyword::SELECT => selects += 1,
             _ => level.chain += usize::from(is_operator(token)),
         }
     }
     let open = outer.iter().map(Level::depth).sum::<usize>();
-    (open + level.depth()) * selects.max(1)
+    open + level.depth()
 }
 
 fn is_operator(token: &Token) -> bool {
@@ -113,7 +112,7 @@ mod tests {
         assert_eq!(of("(a + b + c) + 1 + 1"), 4);
         assert_eq!(of("NOT NOT a AND b || c::text::text"), 6);
         assert_eq!(of("SELECT a + 1, b + 1, c + 1 FROM t"), 1);
-        assert_eq!(of("WITH u AS (SELECT a + 1 + 1 AS a FROM t) SELECT a + 1 FROM u"), 6);
+        assert_eq!(of("WITH u AS (SELECT a + 1 + 1 AS a FROM t) SELECT a + 1 FROM u"), 3);
         assert_eq!(of("((((a + 1"), 1);
         assert_eq!(of("a + 1 (b + 1 [c + 1"), 3);
     }
