@@ -28,6 +28,10 @@ pub(crate) struct Scan {
     pub(crate) columns: Vec<ColumnSpec>,
     /// Rows of each file.
     pub(crate) rows: Vec<u64>,
+    /// Nulls of each column.
+    pub(crate) nulls: Vec<u64>,
+    /// True where some name or value holds a line break: then lines are not records.
+    pub(crate) multiline: bool,
 }
 
 /// Reads all files once: names, types of undeclared columns, number of rows.
@@ -40,11 +44,13 @@ pub(crate) async fn scan(
 ) -> Result<Scan, DataError> {
     let mut names: Option<(Vec<String>, &PinnedFile)> = None;
     let (mut guesses, mut rows): (Vec<Guess>, Vec<u64>) = (Vec::new(), Vec::new());
+    let (mut nulls, mut multiline) = (Vec::new(), false);
     for file in files {
         let mut text = Text::open(stores, file, options).await?;
         match &names {
             None => {
                 guesses = vec![Guess::default(); text.names.len()];
+                nulls = vec![0; text.names.len()];
                 names = Some((text.names.clone(), file));
             }
             Some((expected, first)) if *expected != text.names => {
@@ -56,11 +62,13 @@ pub(crate) async fn scan(
         let mut count = 0;
         while let Some(batch) = text.next().await? {
             count += batch.num_rows() as u64;
-            for (guess, column) in guesses.iter_mut().zip(batch.columns()) {
+            for ((guess, nulls), column) in guesses.iter_mut().zip(&mut nulls).zip(batch.columns()) {
                 guess.see_all(column.as_string());
+                *nulls += column.null_count() as u64;
             }
         }
         rows.push(count);
+        multiline |= text.multiline;
     }
     let names = names.map(|(names, _)| names).unwrap_or_default();
     for (name, _) in declared {
@@ -73,7 +81,7 @@ pub(crate) async fn scan(
         let declared = declared.iter().find(|(n, _)| n == name).map(|(_, t)| t.clone());
         ColumnSpec { name: name.clone(), kind: types::name(&declared.unwrap_or_else(|| guess.data_type())) }
     };
-    Ok(Scan { columns: names.iter().zip(&guesses).map(spec).collect(), rows })
+    Ok(Scan { columns: names.iter().zip(&guesses).map(spec).collect(), rows, nulls, multiline })
 }
 
 /// Which types all values of a column could have.
@@ -152,6 +160,8 @@ pub(crate) struct Text {
     position: u64,
     record: u64,
     ended: bool,
+    /// True once a name or value held a line break.
+    multiline: bool,
 }
 
 impl Text {
@@ -160,7 +170,7 @@ impl Text {
         let object = file.open(stores)?;
         let head = object.read(0..file.size.min(HEADER)).await?;
         let start = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        let names = names(&head[start..], options).map_err(|m| DataError::input(&file.location, m))?;
+        let (names, multiline) = names(&head[start..], options).map_err(|m| DataError::input(&file.location, m))?;
         let field = |name: &String| Field::new(name, DataType::Utf8, true);
         let schema = Arc::new(Schema::new(names.iter().map(field).collect::<Vec<_>>()));
         let decoder = ReaderBuilder::new(schema)
@@ -169,7 +179,8 @@ impl Text {
             .with_batch_size(BATCH_ROWS)
             .build_decoder();
         let null = options.null.clone();
-        Ok(Self { object, names, decoder, null, pending: Bytes::new(), position: start as u64, record: 0, ended: false })
+        let position = start as u64;
+        Ok(Self { object, names, decoder, null, pending: Bytes::new(), position, record: 0, ended: false, multiline })
     }
 
     /// The next rows; none at the end of the file.
@@ -198,6 +209,7 @@ impl Text {
 
     fn with_nulls(&mut self, batch: RecordBatch) -> Result<RecordBatch, DataError> {
         self.record += batch.num_rows() as u64;
+        self.multiline |= batch.columns().iter().any(|c| c.as_string::<i32>().values().contains(&b'\n'));
         let Some(null) = &self.null else { return Ok(batch) };
         let replace = |column: &ArrayRef| -> ArrayRef {
             Arc::new(column.as_string::<i32>().iter().map(|v| v.filter(|v| v != null)).collect::<StringArray>())
@@ -212,10 +224,12 @@ impl Text {
     }
 }
 
-fn names(head: &[u8], options: &CsvOptions) -> Result<Vec<String>, String> {
+/// Names of the columns, and whether one of them goes over several lines.
+fn names(head: &[u8], options: &CsvOptions) -> Result<(Vec<String>, bool), String> {
     let format = HeaderFormat::default().with_delimiter(options.delimiter as u8).with_header(options.header);
     let records = if options.header { 0 } else { 1 };
     let (schema, _) = format.infer_schema(std::io::Cursor::new(head), Some(records)).map_err(|e| e.to_string())?;
+    let multiline = schema.fields().iter().any(|f| f.name().contains('\n'));
     let names: Vec<_> = schema.fields().iter().map(|f| f.name().trim().to_owned()).collect();
     if names.is_empty() {
         return Err("the file is empty".to_owned());
@@ -228,7 +242,7 @@ fn names(head: &[u8], options: &CsvOptions) -> Result<Vec<String>, String> {
             return Err(format!("column `{name}` stands twice in the header"));
         }
     }
-    Ok(names)
+    Ok((names, multiline))
 }
 
 /// One file as batches of typed columns.

@@ -37,8 +37,11 @@ pub struct Dataset {
     pub files: Vec<PinnedFile>,
     /// Columns of the files.
     pub table_columns: Vec<ColumnSpec>,
-    /// The row-wise query over the table; absent: all rows and columns.
+    /// The query; absent: all rows and columns of the table. Unless the query engine runs it, it is row-wise.
     pub sql: Option<String>,
+    /// Views that the query may read, in order.
+    #[serde(default)]
+    pub views: Vec<View>,
     /// Parameters that the query takes.
     pub params: BTreeMap<String, Param>,
     /// Time of the job in nanoseconds since 1970, where the query depends on it.
@@ -67,6 +70,32 @@ pub enum Source {
     Csv(CsvOptions),
     /// Parquet files that the sink wrote: prepared columns and row ids.
     Sink,
+    /// Pinned tables over which the query engine computes the rows; they are written before shards are read.
+    Query(Vec<QueryTable>),
+}
+
+/// A table of a query, pinned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryTable {
+    /// Name in SQL.
+    pub name: String,
+    /// Options of delimited text; absent: Parquet.
+    pub csv: Option<CsvOptions>,
+    /// Files in order.
+    pub files: Vec<PinnedFile>,
+    /// Columns of the files.
+    pub columns: Vec<ColumnSpec>,
+}
+
+/// A table that is SQL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct View {
+    /// Name in SQL.
+    pub name: String,
+    /// The query.
+    pub sql: String,
 }
 
 /// What is read and decoded as one: a row group.
@@ -175,7 +204,7 @@ impl Dataset {
             return origin.clone();
         }
         let unfiltered: Vec<_> = self.units.iter().map(|u| (u.file, u.group, u.source_rows)).collect();
-        let query = (&self.sql, &self.params, self.now_ns);
+        let query = (&self.sql, &self.views, &self.params, self.now_ns);
         let shape = (&self.table_columns, &self.columns, &self.key, self.shard_rows);
         let all = (self.format, &self.table, &self.source, &self.files, unfiltered, query, shape);
         let bytes = serde_json::to_vec(&all).expect("plain data always serialises");
@@ -199,12 +228,17 @@ impl Dataset {
         }
     }
 
-    /// An error if the dataset has no rows, or more than shards can be numbered.
+    /// An error if the dataset has no rows, or more than shards can be numbered. Rows of a query are not known before it
+    /// has run.
     pub fn check_rows(&self) -> Result<(), DataError> {
+        if matches!(self.source, Source::Query(_)) {
+            return Ok(());
+        }
         let path = if self.sql.is_some() { "prepare".to_owned() } else { format!("tables.{}", self.table) };
         if self.rows() == 0 {
             let before = self.source_rows();
             let hint = match before {
+                0 if self.origin.is_some() => "look at the conditions and joins of the query".to_owned(),
                 0 => format!("table `{}` has no rows", self.table),
                 n => format!("the filter drops all {n} rows of table `{}`", self.table),
             };
@@ -257,6 +291,7 @@ pub(crate) mod tests {
             files: Vec::new(),
             table_columns: Vec::new(),
             sql: None,
+            views: Vec::new(),
             params: BTreeMap::new(),
             now_ns: None,
             columns: Vec::new(),

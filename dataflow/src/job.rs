@@ -3,10 +3,14 @@
 //!
 //! The job travels and is stored as the canonical JSON of [`Job`] (sorted keys, no defaults left out).
 
+mod steps;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use steps::{DatePart, FeatureStep, ImputeStrategy, StepKind, Unknown};
 
 /// A whole job, parameters already substituted in paths; SQL still holds `$name`, bound when planned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,7 +26,12 @@ pub struct Job {
     /// Parameters by name, typed by value. `$now` is added when the job is accepted.
     #[serde(default)]
     pub params: BTreeMap<String, Param>,
+    /// An existing model (`name@version`, `name@alias`, `name@latest` or a job's id) that stands in for features and
+    /// training. Tables, prepare and columns come from its record; those given here override by name.
+    #[serde(default)]
+    pub model: Option<String>,
     /// Tables that SQL can see, in the order of the file.
+    #[serde(default)]
     pub tables: Vec<Table>,
     /// SQL that makes the prepared rows; absent: the last table as it is.
     #[serde(default)]
@@ -48,6 +57,12 @@ pub struct Job {
     /// Where the model goes in the registry; absent: kept under the job's id.
     #[serde(default)]
     pub publish: Option<Publish>,
+    /// Rows that the model scores when all else has succeeded.
+    #[serde(default)]
+    pub predict: Option<PredictSection>,
+    /// Stages that are written to folders.
+    #[serde(default)]
+    pub write: Write,
     /// Hidden: rows per canonical shard. It enters the fingerprint.
     #[serde(default)]
     pub shard_rows: Option<u32>,
@@ -71,14 +86,18 @@ pub enum Param {
     Text(String),
 }
 
-/// A named input table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A named input: files, or a view over tables that stand before it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
     /// Name in SQL.
     pub name: String,
-    /// File, folder or glob; absolute path or URL (the client resolves paths relative to the file).
+    /// File, folder or glob; absolute path or URL (the client resolves paths relative to the file). Empty for a view.
+    #[serde(default)]
     pub path: String,
+    /// SQL of a view; then nothing else is said. It may hold `$name`, bound when planned.
+    #[serde(default)]
+    pub sql: Option<String>,
     /// Format; absent: by the file's ending.
     #[serde(default)]
     pub format: Option<Format>,
@@ -88,6 +107,28 @@ pub struct Table {
     /// Declared column types (Arrow-like lower-case names: int64, float64, utf8, bool, date, timestamp) by column.
     #[serde(default)]
     pub schema: BTreeMap<String, String>,
+}
+
+impl Table {
+    /// A table of files.
+    pub fn at(name: impl Into<String>, path: impl Into<String>) -> Self {
+        Self { name: name.into(), path: path.into(), ..Self::default() }
+    }
+
+    /// A view.
+    pub fn view(name: impl Into<String>, sql: impl Into<String>) -> Self {
+        Self { name: name.into(), sql: Some(sql.into()), ..Self::default() }
+    }
+
+    /// This table as another one says: a path alone keeps how the files are written, anything else stands as it is.
+    #[must_use]
+    pub fn replaced_by(&self, other: &Table) -> Table {
+        let path_alone = other.sql.is_none() && *other == Table::at(&other.name, &other.path);
+        match self.sql.is_none() && path_alone {
+            true => Table { path: other.path.clone(), ..self.clone() },
+            false => other.clone(),
+        }
+    }
 }
 
 /// File formats that a table may have.
@@ -233,139 +274,6 @@ pub enum Split {
     },
 }
 
-/// One feature step with its id.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FeatureStep {
-    /// Unique in the job; the reader fills in `kind` or `kind_2` ….
-    pub id: String,
-    /// What it does.
-    pub kind: StepKind,
-}
-
-/// The kinds of feature step. `columns` entries may be names, `*`, `prefix_*` or `-name`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum StepKind {
-    /// Row-wise expressions: new or replaced columns, in order.
-    Sql {
-        /// (column, expression).
-        expressions: Vec<(String, String)>,
-    },
-    /// Replaces missing values (null and NaN).
-    Impute {
-        /// Columns filled.
-        columns: Vec<String>,
-        /// How the value is found.
-        strategy: ImputeStrategy,
-        /// The value of `constant`.
-        #[serde(default)]
-        fill_value: Option<Value>,
-        /// Adds `<column>_missing` (0/1).
-        #[serde(default)]
-        indicator: bool,
-    },
-    /// (x − mean) / standard deviation (ddof 0) of the training rows.
-    Standardize {
-        /// Columns scaled.
-        columns: Vec<String>,
-    },
-    /// (x − min) / (max − min) of the training rows.
-    MinMax {
-        /// Columns scaled.
-        columns: Vec<String>,
-    },
-    /// One slot per category seen in training; never materialised.
-    OneHot {
-        /// Columns encoded.
-        columns: Vec<String>,
-        /// Drops the first category.
-        #[serde(default)]
-        drop_first: bool,
-        /// What an unseen category does when scoring.
-        #[serde(default)]
-        unknown: Unknown,
-    },
-    /// murmur3-32 feature hashing, signed as scikit-learn's `FeatureHasher`.
-    Hash {
-        /// Columns hashed as `name=value`.
-        columns: Vec<String>,
-        /// Slots, 1 to 2^24.
-        size: u32,
-        /// Name of the output column.
-        output: String,
-    },
-    /// Parts of a date or timestamp (UTC) as numeric columns `<column>_<part>`.
-    DateParts {
-        /// Columns taken apart.
-        columns: Vec<String>,
-        /// Which parts.
-        parts: Vec<DatePart>,
-    },
-    /// Removes feature columns.
-    Drop {
-        /// Columns removed.
-        columns: Vec<String>,
-    },
-    /// Keeps only these feature columns.
-    Keep {
-        /// Columns kept.
-        columns: Vec<String>,
-    },
-    /// Renames feature columns.
-    Rename {
-        /// (old, new).
-        names: Vec<(String, String)>,
-    },
-}
-
-/// How a missing value is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ImputeStrategy {
-    /// Mean of the training rows.
-    Mean,
-    /// Exact median of the training rows (mean of the middle two).
-    Median,
-    /// Most frequent value; ties: the smallest.
-    MostFrequent,
-    /// `fill_value`.
-    Constant,
-}
-
-/// What an unseen category does.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unknown {
-    /// All slots zero; counted.
-    #[default]
-    Zero,
-    /// The job fails.
-    Error,
-}
-
-/// Parts of a date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DatePart {
-    /// Calendar year.
-    Year,
-    /// 1 to 12.
-    Month,
-    /// Day of month, 1 to 31.
-    Day,
-    /// 0 to 23.
-    Hour,
-    /// 0 to 59.
-    Minute,
-    /// Monday 0 to Sunday 6.
-    DayOfWeek,
-    /// 1 to 366.
-    DayOfYear,
-    /// 1 on Saturday and Sunday, else 0.
-    IsWeekend,
-}
-
 /// What is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -413,6 +321,36 @@ pub struct Publish {
     pub alias: Option<String>,
 }
 
+/// Which rows the job's model scores, and where the predictions go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PredictSection {
+    /// Table or view whose rows are scored; absent: what `prepare` gives.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Tables that replace those of the same name.
+    #[serde(default)]
+    pub tables: Vec<Table>,
+    /// Row-wise SQL condition: only these rows are scored.
+    #[serde(default, rename = "where")]
+    pub filter: Option<String>,
+    /// Columns written beside the key and the prediction.
+    #[serde(default)]
+    pub keep: Vec<String>,
+    /// Folder to write; replaced only if the same job wrote it.
+    pub to: String,
+}
+
+/// Folders that stages are written to, as Parquet files in canonical order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Write {
+    /// Prepared rows.
+    pub prepared: Option<String>,
+    /// The feature matrix, with key and roles beside it.
+    pub features: Option<String>,
+}
+
 /// Something in the job that is wrong, and where. `path` is written as in the file (`features[1].impute.columns`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{path}: {message}{}", hint.as_ref().map(|h| format!("\n  hint: {h}")).unwrap_or_default())]
@@ -436,5 +374,33 @@ impl JobError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn documents_from_before_views_and_predictions_still_read() {
+        let old = r#"{"version": 1, "name": "old", "tables": [{"name": "rows", "path": "/data", "format": "csv",
+            "csv": {"delimiter": ";", "header": true, "null": null}, "schema": {}}], "prepare": null, "publish": null}"#;
+        let job: Job = serde_json::from_str(old).unwrap();
+        assert_eq!(job.tables[0].sql, None);
+        assert_eq!((job.model, job.predict, job.write), (None, None, Write::default()));
+    }
+
+    #[test]
+    fn a_path_alone_keeps_how_files_are_written() {
+        let csv = CsvOptions { delimiter: ';', ..CsvOptions::default() };
+        let table = Table { csv: csv.clone(), format: Some(Format::Csv), ..Table::at("rows", "/old") };
+        let replaced = table.replaced_by(&Table::at("rows", "/new"));
+        assert_eq!((replaced.path.as_str(), &replaced.csv), ("/new", &csv));
+        let whole = Table { format: Some(Format::Parquet), ..Table::at("rows", "/new") };
+        assert_eq!(table.replaced_by(&whole), whole);
+        let view = Table::view("rows", "SELECT 1");
+        assert_eq!(table.replaced_by(&view), view);
+        assert_eq!(view.replaced_by(&Table::at("rows", "/new")), Table::at("rows", "/new"));
     }
 }

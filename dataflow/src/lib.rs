@@ -2,14 +2,18 @@
 //! data. It never trains and never schedules.
 
 pub mod checks;
+pub mod condition;
 mod confine;
 mod csv;
 pub mod dataset;
+pub mod engine;
 pub mod error;
 pub mod features;
 mod functions;
+pub mod inspect;
 pub mod job;
 mod load;
+pub mod matrix;
 mod operators;
 mod params;
 mod parquet_file;
@@ -17,14 +21,17 @@ pub mod pin;
 pub mod pipeline;
 pub mod plan;
 pub mod prepared;
+pub mod query;
 pub mod reader;
 mod rowid;
+pub mod rows;
 mod rowwise;
+mod scan;
 pub mod score;
 pub mod session;
 pub mod sink;
 pub mod split;
-mod sql;
+pub mod sql;
 pub mod stores;
 mod table;
 pub mod target;

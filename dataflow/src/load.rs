@@ -187,12 +187,18 @@ fn materialised(dataset: &Dataset, names: &[String], ids: bool) -> Result<Rowwis
 async fn compile_query(dataset: &Dataset, stores: &Stores, names: &[String]) -> Result<Rowwise, DataError> {
     let now_ns = dataset.now_ns.unwrap_or_default();
     let session = stores.session(now_ns);
-    let shape = TableShape { name: dataset.table.clone(), schema: table::planning_schema(&dataset.table_columns) };
+    let shape =
+        TableShape { name: dataset.table.clone(), schema: table::planning_schema(&dataset.table_columns), provider: None };
     let (path, text) = match &dataset.sql {
         Some(text) => ("prepare".to_owned(), text.clone()),
-        None => (format!("tables.{}", dataset.table), sql::whole_table(&dataset.table)),
+        None => {
+            let last = dataset.views.last().map_or(&dataset.table, |view| &view.name);
+            (format!("tables.{last}"), sql::whole_table(last))
+        }
     };
-    let query = sql::plan(&session, &[shape], &text, &dataset.params, now_ns, &path).await?;
+    let views = sql::view_texts(&dataset.views);
+    let query = sql::plan(&session, &[shape], &views, &text, &dataset.params, now_ns, &path).await?.unordered(&path);
+    query.row_wise(&path)?;
     Rowwise::compile(&session, &query.plan, Some(names), &path)
 }
 

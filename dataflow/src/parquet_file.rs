@@ -56,6 +56,11 @@ impl ParquetFile {
         self.footer.schema()
     }
 
+    /// The footer.
+    pub(crate) fn metadata(&self) -> &ParquetMetaData {
+        self.footer.metadata()
+    }
+
     /// Rows of each row group.
     pub(crate) fn row_groups(&self) -> impl Iterator<Item = u64> {
         self.footer.metadata().row_groups().iter().map(|g| u64::try_from(g.num_rows()).unwrap_or_default())

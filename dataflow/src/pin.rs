@@ -48,8 +48,14 @@ impl PinnedFile {
     /// Opens the file for reading; nothing is read yet.
     pub(crate) fn open(&self, stores: &Stores) -> Result<PinnedObject, DataError> {
         let (store, path) = stores.resolve(&self.location)?;
+        Ok(self.open_in(store, path, stores.meter()))
+    }
+
+    /// Opens the file in the store that its location resolves to, under its path there; bytes read are counted in
+    /// `meter`.
+    pub(crate) fn open_in(&self, store: Arc<dyn ObjectStore>, path: Path, meter: Arc<AtomicU64>) -> PinnedObject {
         let local = !self.location.contains("://");
-        Ok(PinnedObject { store, path, local, file: Arc::new(self.clone()), meter: stores.meter() })
+        PinnedObject { store, path, local, file: Arc::new(self.clone()), meter }
     }
 }
 

@@ -158,6 +158,12 @@ impl Fitting {
         }
     }
 
+    /// Columns that are left as features and that no step encodes: they are not in the feature matrix. No learner takes
+    /// them, so that there are none where something is trained.
+    pub fn unencoded(&self) -> Vec<String> {
+        self.frame.features().filter(|c| !encodes(&c.kind)).map(|c| c.name.clone()).collect()
+    }
+
     /// What works but deserves a look, so far.
     pub fn warnings(&self) -> &[String] {
         &self.warnings

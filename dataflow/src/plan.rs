@@ -1,18 +1,22 @@
 //! From a job to a pinned dataset: every file found, pinned and opened, the query planned and held to what is
 //! supported, before any row is read. What is wrong with the job is said here, in a second and not in an hour.
 
+mod general;
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use crate::dataset::{self, Dataset, FORMAT, Source};
+use crate::dataset::{self, Dataset, FORMAT, Source, View};
 use crate::error::DataError;
 use crate::job::{Job, JobError};
 use crate::rowwise::Rowwise;
-use crate::sql::{self, Query, TableShape};
+use crate::sql::{self, Query, QueryShape, TableShape, ViewText};
 use crate::stores::Stores;
 use crate::table::{self, OpenTable};
 use crate::types::{self, ColumnSpec};
+
+pub(crate) use general::General;
 
 /// What deserves attention where rows are materialised without a key and split: said here for delimited text, and
 /// by whoever counts where a filter keeps so little that the rest is written once.
@@ -34,6 +38,8 @@ pub struct Planned {
     pub warnings: Vec<String>,
     /// The job's time, nanoseconds since 1970.
     pub now_ns: i64,
+    /// What the query engine needs, where it computes the rows.
+    pub(crate) general: Option<Arc<General>>,
 }
 
 /// What must happen before the shards of a dataset can be read.
@@ -45,43 +51,57 @@ pub enum Needs {
     Count,
     /// The rows are written once ([`crate::sink::materialise`]).
     Materialise,
+    /// The query engine computes the rows and writes them ([`crate::engine::Queries::prepare`]).
+    Query,
 }
 
 /// Plans the data of a job. `now_ns` is the job's time in nanoseconds since 1970.
 pub async fn plan(job: &Job, stores: &Stores, now_ns: i64) -> Result<Planned, DataError> {
     let Some(last) = job.tables.last() else { return Err(JobError::at("tables", "the job has no tables").into()) };
-    let mut open = Vec::new();
+    let (mut open, mut views) = (Vec::new(), Vec::new());
     for (i, table) in job.tables.iter().enumerate() {
         if job.tables[..i].iter().any(|t| t.name == table.name) {
             return Err(JobError::at(format!("tables.{}", table.name), "the table name stands twice").into());
         }
-        open.push(table::open(stores, table).await?);
+        match &table.sql {
+            Some(sql) => views.push(View { name: table.name.clone(), sql: sql.clone() }),
+            None => open.push((table.name.clone(), table::open(stores, table).await?)),
+        }
     }
     let (path, text) = match &job.prepare {
         Some(text) => ("prepare".to_owned(), text.clone()),
         None => (format!("tables.{}", last.name), sql::whole_table(&last.name)),
     };
-    let shape = |(table, open): (&crate::job::Table, &OpenTable)| TableShape {
-        name: table.name.clone(),
-        schema: table::planning_schema(&open.columns),
-    };
-    let shapes: Vec<_> = job.tables.iter().zip(&open).map(shape).collect();
+    let shapes: Vec<_> = open.iter().map(|(name, table)| shape(name, table)).collect();
     let session = stores.session(now_ns);
-    let query = sql::plan(&session, &shapes, &text, &job.params, now_ns, &path).await?;
-    let used = job.tables.iter().position(|t| t.name == query.table).expect("the query reads a table of the job");
-    let table = open.swap_remove(used);
+    let texts = sql::view_texts(&views);
+    let query = sql::plan(&session, &shapes, &texts, &text, &job.params, now_ns, &path).await?.unordered(&path);
+    if query.tables.is_empty() {
+        return Err(JobError::at(path, "the query reads no table of the job").hint("SELECT … FROM one of `tables`").into());
+    }
+    let reached = |view: ViewText| View { name: view.name, sql: view.sql };
+    let views: Vec<View> = sql::reached(&texts, &text).into_iter().map(reached).collect();
+    let QueryShape::RowWise { table: read, .. } = &query.shape else {
+        return general::plan(job, stores, open, views, General { text, path, params: job.params.clone(), now_ns }, &query).await;
+    };
+    let used = open.iter().position(|(name, _)| name == read).expect("the query reads a table of the job");
+    let (_, table) = open.swap_remove(used);
     let compiled = compile(&session, &query, &table, &path)?;
     check_key(job, &compiled.schema)?;
-    let dataset = document(job, &query, &compiled, table, now_ns)?;
-    let needs = match (&dataset.source, query.filtered) {
+    let dataset = document(job, &query, &compiled, (read, table), views, now_ns)?;
+    let needs = match (&dataset.source, query.filtered()) {
         (Source::Csv(_), _) => Needs::Materialise,
         (_, true) => Needs::Count,
         (_, false) => Needs::Nothing,
     };
     dataset.check_rows()?;
     let explain = explain(&dataset, &session, &query, &compiled, needs);
-    let warnings = warnings(job, &dataset, needs);
-    Ok(Planned { schema: Arc::clone(&compiled.schema), dataset, needs, explain, warnings, now_ns })
+    let warnings = [query.warnings.clone(), warnings(job, &query, dataset.key.is_empty(), needs)].concat();
+    Ok(Planned { schema: Arc::clone(&compiled.schema), dataset, needs, explain, warnings, now_ns, general: None })
+}
+
+fn shape(name: &str, table: &OpenTable) -> TableShape {
+    TableShape { name: name.to_owned(), schema: table::planning_schema(&table.columns), provider: None }
 }
 
 fn compile(
@@ -114,30 +134,44 @@ fn check_key(job: &Job, schema: &SchemaRef) -> Result<(), JobError> {
     Ok(())
 }
 
-fn document(job: &Job, query: &Query, compiled: &Rowwise, table: OpenTable, now_ns: i64) -> Result<Dataset, DataError> {
-    let shard_rows = match job.shard_rows {
-        Some(0) => return Err(JobError::at("shard_rows", "a shard has at least one row").into()),
-        Some(rows) => rows,
-        None => dataset::shard_rows(&compiled.schema),
-    };
-    let spec = |f: &Arc<arrow::datatypes::Field>| ColumnSpec { name: f.name().clone(), kind: types::name(f.data_type()) };
+fn document(
+    job: &Job,
+    query: &Query,
+    compiled: &Rowwise,
+    (read, table): (&str, OpenTable),
+    views: Vec<View>,
+    now_ns: i64,
+) -> Result<Dataset, DataError> {
     let params = job.params.iter().filter(|(name, _)| query.params.contains(*name));
     Ok(Dataset {
         format: FORMAT,
-        table: query.table.clone(),
-        counted: !query.filtered,
+        table: read.to_owned(),
+        counted: !query.filtered(),
         source: table.source,
         files: table.files,
         table_columns: table.columns,
         sql: job.prepare.clone(),
+        views,
         params: params.map(|(name, value)| (name.clone(), value.clone())).collect(),
         now_ns: query.uses_now.then_some(now_ns),
-        columns: compiled.schema.fields().iter().map(spec).collect(),
+        columns: specs(&compiled.schema),
         key: job.columns.key.clone(),
-        shard_rows,
+        shard_rows: shard_rows(job, &compiled.schema)?,
         units: table.units,
         origin: None,
     })
+}
+
+fn specs(schema: &SchemaRef) -> Vec<ColumnSpec> {
+    schema.fields().iter().map(|f| ColumnSpec { name: f.name().clone(), kind: types::name(f.data_type()) }).collect()
+}
+
+fn shard_rows(job: &Job, schema: &SchemaRef) -> Result<u32, JobError> {
+    match job.shard_rows {
+        Some(0) => Err(JobError::at("shard_rows", "a shard has at least one row")),
+        Some(rows) => Ok(rows),
+        None => Ok(dataset::shard_rows(schema)),
+    }
 }
 
 fn explain(
@@ -152,7 +186,7 @@ fn explain(
     let how = match needs {
         Needs::Nothing => "pass-through: shards point into the files",
         Needs::Count => "pass-through with a filter: a counting pass comes first",
-        Needs::Materialise => "materialised: the rows are written once in canonical order",
+        Needs::Materialise | Needs::Query => "materialised: the rows are written once in canonical order",
     };
     let reads: Vec<_> = compiled.source.iter().map(|i| dataset.table_columns[*i].name.as_str()).collect();
     // The plan was optimised once already; if that fails now, the one as written says as much.
@@ -169,12 +203,12 @@ fn explain(
     )
 }
 
-fn warnings(job: &Job, dataset: &Dataset, needs: Needs) -> Vec<String> {
+fn warnings(job: &Job, query: &Query, keyless: bool, needs: Needs) -> Vec<String> {
     let mut found = Vec::new();
-    for table in job.tables.iter().filter(|t| t.name != dataset.table) {
+    for table in job.tables.iter().filter(|t| t.sql.is_none() && !query.tables.contains(&t.name)) {
         found.push(format!("tables.{}: the query does not read this table", table.name));
     }
-    if needs == Needs::Materialise && dataset.key.is_empty() && job.split.is_some() {
+    if matches!(needs, Needs::Materialise | Needs::Query) && keyless && job.split.is_some() {
         found.push(MATERIALISED_SPLIT_WARNING.to_owned());
     }
     found

@@ -47,8 +47,8 @@ impl Reader {
         ids: bool,
     ) -> Result<Self, DataError> {
         dataset.validate()?;
-        if let Source::Csv(_) = dataset.source {
-            return Err(DataError::internal("reader", "delimited text is materialised before it is read"));
+        if matches!(dataset.source, Source::Csv(_) | Source::Query(_)) {
+            return Err(DataError::internal("reader", "delimited text and queries are materialised before they are read"));
         }
         let program = Program::compile(&dataset, &stores, columns.as_deref(), ids).await?;
         let loader = Loader::new(dataset, stores);

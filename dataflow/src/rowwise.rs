@@ -64,7 +64,7 @@ impl Rowwise {
             source: Vec::new(),
             input: Arc::new(Schema::empty()),
             steps: Vec::new(),
-            schema: prepared_schema(&plan, path)?,
+            schema: prepared_schema(plan.schema().as_arrow(), path)?,
         };
         compiled.add(&plan, path).map_err(|e| match e {
             Compile::Query(e) => failed(e),
@@ -103,10 +103,7 @@ impl Rowwise {
                 }
             }
         }
-        let rows = batch.num_rows();
-        let cast = |(array, field): (&ArrayRef, &Arc<Field>)| cast_strict(array, field.data_type());
-        let columns = batch.columns().iter().zip(self.schema.fields()).map(cast).collect::<Result<Vec<_>, _>>()?;
-        Ok(Evaluated { batch: self::batch(&self.schema, columns, rows)?, kept })
+        Ok(Evaluated { batch: as_prepared(&batch, &self.schema)?, kept })
     }
 
     fn add(&mut self, plan: &LogicalPlan, path: &str) -> Result<(), Compile> {
@@ -147,6 +144,13 @@ impl From<DataFusionError> for Compile {
     fn from(error: DataFusionError) -> Self {
         Compile::Query(error)
     }
+}
+
+/// Rows of a query with the types that prepared rows have.
+pub(crate) fn as_prepared(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DataFusionError> {
+    let cast = |(array, field): (&ArrayRef, &Arc<Field>)| cast_strict(array, field.data_type());
+    let columns = rows.columns().iter().zip(schema.fields()).map(cast).collect::<Result<Vec<_>, _>>()?;
+    batch(schema, columns, rows.num_rows())
 }
 
 /// Casts without turning what does not fit into nulls.
@@ -195,7 +199,8 @@ fn nullable(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn prepared_schema(plan: &LogicalPlan, path: &str) -> Result<SchemaRef, JobError> {
+/// Columns of prepared rows for those that a query gives.
+pub(crate) fn prepared_schema(given: &Schema, path: &str) -> Result<SchemaRef, JobError> {
     let field = |field: &Arc<Field>| match types::prepared_type(field.data_type()) {
         Some(data_type) => Ok(Field::new(field.name(), data_type, true)),
         None => Err(JobError::at(
@@ -204,7 +209,7 @@ fn prepared_schema(plan: &LogicalPlan, path: &str) -> Result<SchemaRef, JobError
         )
         .hint("leave it out of the SELECT or CAST it to a number, text, boolean, date or timestamp")),
     };
-    let fields = plan.schema().fields().iter().map(field).collect::<Result<Vec<_>, _>>()?;
+    let fields = given.fields().iter().map(field).collect::<Result<Vec<_>, _>>()?;
     for (i, field) in fields.iter().enumerate() {
         if field.name() == rowid::ROW_ID {
             return Err(JobError::at(path, format!("the column name `{}` is reserved", rowid::ROW_ID)).hint("rename it with AS"));

@@ -154,19 +154,21 @@ impl Classes {
     }
 }
 
-fn position(prepared: &SchemaRef, name: &str) -> Result<usize, FitError> {
+pub(crate) fn position(prepared: &SchemaRef, name: &str) -> Result<usize, FitError> {
     prepared.column_with_name(name).map(|(at, _)| at).ok_or_else(|| {
         let names = prepared.fields().iter().map(|f| f.name().as_str());
         let hint = meant(name, names, "the rows have");
-        FitError::Data(format!("column `{name}`, which predictions are to carry, not found; {hint}"))
+        FitError::Data(format!("column `{name}`, which is to be written, not found; {hint}"))
     })
 }
 
-fn unambiguous(fields: &[Field]) -> Result<(), FitError> {
+pub(crate) fn unambiguous(fields: &[Field]) -> Result<(), FitError> {
     match fields.iter().enumerate().find(|(i, f)| fields[..*i].iter().any(|g| g.name() == f.name())) {
         None => Ok(()),
         Some((_, field)) => {
-            Err(FitError::Data(format!("predictions cannot carry a column called `{}`; rename it in `prepare`", field.name())))
+            let message =
+                format!("two columns called `{}` cannot be written; rename the prepared one in `prepare`", field.name());
+            Err(FitError::Data(message))
         }
     }
 }

@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, Schema
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
+use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -68,12 +69,32 @@ pub async fn materialise_in(dataset: &Dataset, stores: &Stores, area: &str, buck
     let read = match &dataset.source {
         Source::Csv(options) => read_text(dataset, options, stores, &program, &sender).await,
         Source::Parquet | Source::Sink => read_units(dataset, stores, &program, &sender).await,
+        Source::Query(_) => Err(failed("rows of a query are written by the query engine")),
     };
     drop(sender);
     let filled = fill.await.map_err(failed)?;
     read?;
+    write_buckets(dataset, stores, area, filled?).await
+}
+
+/// Writes prepared rows that somebody else computes, as a stream of batches.
+pub(crate) async fn materialise_rows(
+    dataset: &Dataset,
+    stores: &Stores,
+    area: &str,
+    rows: impl futures::Stream<Item = Result<RecordBatch, DataError>>,
+) -> Result<Dataset, DataError> {
+    let mut buckets = Buckets::new(dataset.schema(), dataset.key.clone(), 1, BUCKET_BYTES)?;
+    let mut rows = std::pin::pin!(rows);
+    while let Some(batch) = rows.next().await {
+        buckets.add(&batch?)?;
+    }
+    write_buckets(dataset, stores, area, buckets.finish()?).await
+}
+
+async fn write_buckets(dataset: &Dataset, stores: &Stores, area: &str, buckets: Vec<Bucket>) -> Result<Dataset, DataError> {
     let mut written = Written::new(dataset, area);
-    for bucket in filled? {
+    for bucket in buckets {
         let (rows, keys, size) = (bucket, dataset.key.clone(), dataset.shard_rows as usize);
         let sorted = blocking(move || Sorted::new(rows.read()?, &keys)?.encode(size)).await?;
         written.add(stores, sorted).await?;
@@ -273,7 +294,7 @@ fn size(batch: &RecordBatch) -> Result<u64, DataError> {
 }
 
 /// Values as they are stored: −0.0 becomes 0.0, every NaN the one NaN.
-fn canonical(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DataError> {
+pub(crate) fn canonical(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DataError> {
     let column = |array: &ArrayRef| -> ArrayRef {
         match array.data_type() {
             DataType::Float64 => Arc::new(array.as_primitive::<Float64Type>().unary::<_, Float64Type>(hash::canonical_f64)),
@@ -295,7 +316,7 @@ fn hashes(batch: &RecordBatch) -> Result<Vec<u128>, DataError> {
 }
 
 /// The hash that says where a row stands: of its key, or of its content where there is none.
-fn places(batch: &RecordBatch, key: &[String]) -> Result<Vec<u128>, DataError> {
+pub(crate) fn places(batch: &RecordBatch, key: &[String]) -> Result<Vec<u128>, DataError> {
     if key.is_empty() {
         return hashes(batch);
     }
@@ -304,14 +325,14 @@ fn places(batch: &RecordBatch, key: &[String]) -> Result<Vec<u128>, DataError> {
 }
 
 /// A bucket in canonical order, with row ids.
-struct Sorted {
+pub(crate) struct Sorted {
     batch: RecordBatch,
     ids: Vec<u128>,
     content: u128,
 }
 
 impl Sorted {
-    fn new(batch: RecordBatch, key: &[String]) -> Result<Self, DataError> {
+    pub(crate) fn new(batch: RecordBatch, key: &[String]) -> Result<Self, DataError> {
         let order = order(&batch, &places(&batch, key)?)?;
         let sorted = take_record_batch(&batch, &UInt32Array::from(order)).map_err(failed)?;
         let ordered = hashes(&sorted)?;
@@ -325,7 +346,7 @@ impl Sorted {
     }
 
     /// Parquet bytes in row groups of a whole number of shards.
-    fn encode(self, shard_rows: usize) -> Result<Encoded, DataError> {
+    pub(crate) fn encode(self, shard_rows: usize) -> Result<Encoded, DataError> {
         let rows = self.batch.num_rows();
         let group_rows = GROUP_ROWS.div_ceil(shard_rows) * shard_rows;
         let mut fields: Vec<Field> = self.batch.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
@@ -376,25 +397,30 @@ fn occurrences(sorted: &[u128]) -> Vec<u128> {
     ids
 }
 
-struct Encoded {
-    bytes: Vec<u8>,
-    groups: Vec<u64>,
-    content: u128,
+/// A bucket as it is stored.
+pub(crate) struct Encoded {
+    /// The file.
+    pub(crate) bytes: Vec<u8>,
+    /// Rows of each row group.
+    pub(crate) groups: Vec<u64>,
+    /// Hash of all rows in their order.
+    pub(crate) content: u128,
 }
 
 /// The dataset as its files are written.
-struct Written {
-    dataset: Dataset,
+pub(crate) struct Written {
+    pub(crate) dataset: Dataset,
     area: String,
 }
 
 impl Written {
-    fn new(from: &Dataset, area: &str) -> Self {
+    pub(crate) fn new(from: &Dataset, area: &str) -> Self {
         let dataset = Dataset {
             source: Source::Sink,
             files: Vec::new(),
             table_columns: from.columns.clone(),
             sql: None,
+            views: Vec::new(),
             params: Default::default(),
             now_ns: None,
             counted: true,
@@ -413,13 +439,23 @@ impl Written {
         let name = format!("part-{:05}-{:032x}.parquet", self.dataset.files.len(), bucket.content);
         let location = stores.canonical(&format!("{}/{name}", self.area))?;
         stores.put_if_absent(&location, bucket.bytes.into()).await?;
+        self.file(PinnedFile::pin(stores, &location, name).await?, &bucket.groups);
+        Ok(())
+    }
+
+    /// Location of a file by its name.
+    pub(crate) fn location(&self, stores: &Stores, name: &str) -> Result<String, DataError> {
+        stores.canonical(&format!("{}/{name}", self.area))
+    }
+
+    /// Takes in the next file, which is there; rows of each of its row groups.
+    pub(crate) fn file(&mut self, pinned: PinnedFile, groups: &[u64]) {
         let file = self.dataset.files.len() as u32;
-        self.dataset.files.push(PinnedFile::pin(stores, &location, name).await?);
+        self.dataset.files.push(pinned);
         let mut first_row = 0;
-        for (group, rows) in bucket.groups.into_iter().enumerate() {
+        for (group, rows) in groups.iter().copied().enumerate() {
             self.dataset.units.push(Unit { file, group: group as u32, first_row, source_rows: rows, rows });
             first_row += rows;
         }
-        Ok(())
     }
 }

@@ -16,6 +16,8 @@ use crate::job::{Job, Split};
 pub enum SplitRule {
     /// Every row trains.
     None,
+    /// Every row measures: the model is there already.
+    Test,
     /// By a hash of the row id; fractions of all rows.
     Random {
         /// Salt.
@@ -38,6 +40,7 @@ impl SplitRule {
     /// The rule of a job.
     pub fn of(job: &Job) -> SplitRule {
         match &job.split {
+            None if job.model.is_some() => SplitRule::Test,
             None => SplitRule::None,
             Some(Split::Random { test, validation, seed }) => {
                 SplitRule::Random { seed: seed.unwrap_or(job.seed), test: *test, validation: *validation }
@@ -67,6 +70,7 @@ impl SplitRule {
                 Ok(row_ids.iter().map(|id| split.segment(*id)).collect())
             }
             (SplitRule::Column { column, values }, Some(text)) => by_text(column, values, text),
+            (SplitRule::Test, _) => Ok(vec![Segment::Test; rows]),
             _ => Ok(vec![Segment::Train; rows]),
         }
     }

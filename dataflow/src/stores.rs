@@ -8,15 +8,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, RetryConfig};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, RetryConfig, WriteMultipart};
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::confine::{self, Confined};
 use crate::error::DataError;
+use crate::scan::pinned;
+
+/// Bytes of a file that are sent at once, and pieces on their way at the same time.
+const PIECE: usize = 8 << 20;
+const PIECES: usize = 4;
 
 /// Which locations a process may read and write.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,41 +134,43 @@ impl Stores {
     /// Store and path of a location: an absolute path, a `file://` URL or an `s3://` URL. Symlinks of a local
     /// path are followed first; what lies outside the configured folders and prefixes is refused.
     pub fn resolve(&self, location: &str) -> Result<(Arc<dyn ObjectStore>, Path), DataError> {
-        if location.chars().any(char::is_control) {
-            return Err(DataError::denied(location.escape_default().to_string(), "control characters are not allowed"));
+        if location.starts_with("s3://") {
+            plain_text(location)?;
+            return self.resolve_s3(location);
         }
-        let lower = location.to_ascii_lowercase();
-        if ["%2f", "%5c", "%2e", "%00"].iter().any(|escape| lower.contains(escape)) {
-            return Err(DataError::denied(location, "escaped separators and dots are not allowed"));
-        }
+        let real = self.folder(location)?;
+        let path = Path::from_absolute_path(&real).map_err(|e| DataError::denied(location, e.to_string()))?;
+        Ok((Arc::clone(&self.inner.local), path))
+    }
+
+    /// What a location means on this machine, symlinks followed as far as it exists: a place inside the configured
+    /// folders. Object stores have none.
+    pub fn folder(&self, location: &str) -> Result<PathBuf, DataError> {
+        plain_text(location)?;
         match location.split_once("://") {
-            None => self.resolve_local(location, FsPath::new(location)),
+            None => self.confined(location, FsPath::new(location)),
             Some(("file", rest)) => {
                 let path = Path::from_url_path(rest).map_err(|e| DataError::denied(location, e.to_string()))?;
                 match rest.starts_with('/') {
-                    true => self.resolve_local(location, &FsPath::new("/").join(path.as_ref())),
+                    true => self.confined(location, &FsPath::new("/").join(path.as_ref())),
                     false => Err(DataError::denied(location, "a file URL must not name a host")),
                 }
             }
-            Some(("s3", _)) => self.resolve_s3(location),
             Some((scheme, _)) => {
                 Err(DataError::denied(location, format!("{scheme}:// is not supported; use a path, file:// or s3://")))
             }
         }
     }
 
-    fn resolve_local(&self, location: &str, path: &FsPath) -> Result<(Arc<dyn ObjectStore>, Path), DataError> {
+    fn confined(&self, location: &str, path: &FsPath) -> Result<PathBuf, DataError> {
         if !path.is_absolute() {
             return Err(DataError::denied(location, "not an absolute path or URL"));
         }
         if path.components().any(|c| matches!(c, Component::ParentDir)) {
             return Err(DataError::denied(location, "`..` is not allowed"));
         }
-        let Some(real) = confine::within(&self.inner.roots, path) else {
-            return Err(DataError::not_allowed(location, "outside the allowed folders", &self.inner.remedy));
-        };
-        let path = Path::from_absolute_path(&real).map_err(|e| DataError::denied(location, e.to_string()))?;
-        Ok((Arc::clone(&self.inner.local), path))
+        confine::within(&self.inner.roots, path)
+            .ok_or_else(|| DataError::not_allowed(location, "outside the allowed folders", &self.inner.remedy))
     }
 
     fn resolve_s3(&self, location: &str) -> Result<(Arc<dyn ObjectStore>, Path), DataError> {
@@ -188,9 +196,11 @@ impl Stores {
         Ok(locate(location, &path))
     }
 
-    /// The store of a scheme and host, for engines that ask by URL; it stays confined.
+    /// The store of a scheme and host, for engines that ask by URL; it stays confined. Schemes of pinned files give
+    /// a store that reads nothing else.
     pub(crate) fn by_url(&self, url: &url::Url) -> Option<Arc<dyn ObjectStore>> {
         match url.scheme() {
+            scheme if pinned::is_scheme(scheme) => pinned::store(self, url),
             "file" => Some(Arc::clone(&self.inner.local)),
             "s3" => self.inner.buckets.get(url.host_str()?).map(|b| Arc::clone(&b.store)),
             _ => None,
@@ -232,6 +242,43 @@ impl Stores {
             .await
             .map_err(|e| DataError::store("write", location, e))?;
         Ok(())
+    }
+
+    /// Writes a file of this machine as an object, replacing one that is there.
+    pub(crate) async fn put_file(&self, location: &str, file: &FsPath) -> Result<(), DataError> {
+        let (store, path) = self.resolve(location)?;
+        let failed = |e| DataError::store("write", location, e);
+        let mut from = tokio::fs::File::open(file).await.map_err(|source| DataError::Spill { action: "read rows", source })?;
+        let mut upload = WriteMultipart::new_with_chunk_size(store.put_multipart(&path).await.map_err(failed)?, PIECE);
+        let mut piece = BytesMut::with_capacity(PIECE);
+        loop {
+            piece.reserve(PIECE);
+            let read = from.read_buf(&mut piece).await.map_err(|source| DataError::Spill { action: "read rows", source })?;
+            if read == 0 {
+                break;
+            }
+            upload.wait_for_capacity(PIECES).await.map_err(failed)?;
+            upload.put(piece.split().freeze());
+        }
+        upload.finish().await.map_err(failed)?;
+        Ok(())
+    }
+
+    /// Brings an object into a file of this machine, of which others see all or nothing.
+    pub(crate) async fn get_file(&self, location: &str, file: &FsPath) -> Result<(), DataError> {
+        let (store, path) = self.resolve(location)?;
+        let failed = |e| DataError::store("read", location, e);
+        let spilled = |source| DataError::Spill { action: "write rows", source };
+        let folder = file.parent().unwrap_or(FsPath::new("/"));
+        tokio::fs::create_dir_all(folder).await.map_err(spilled)?;
+        let mut pieces = store.get(&path).await.map_err(failed)?.into_stream();
+        let part = file.with_extension("part");
+        let mut out = tokio::fs::File::create(&part).await.map_err(spilled)?;
+        while let Some(piece) = pieces.try_next().await.map_err(failed)? {
+            out.write_all(&piece).await.map_err(spilled)?;
+        }
+        out.flush().await.map_err(spilled)?;
+        tokio::fs::rename(&part, file).await.map_err(spilled)
     }
 
     /// Canonical locations of all objects below a folder, in byte order; empty where there is no such folder.
@@ -299,6 +346,18 @@ pub(crate) fn locate(like: &str, path: &Path) -> String {
     match like.strip_prefix("s3://") {
         Some(rest) => format!("s3://{}/{path}", rest.split('/').next().unwrap_or(rest)),
         None => format!("/{path}"),
+    }
+}
+
+/// Refuses characters that make a location read as another one.
+fn plain_text(location: &str) -> Result<(), DataError> {
+    if location.chars().any(char::is_control) {
+        return Err(DataError::denied(location.escape_default().to_string(), "control characters are not allowed"));
+    }
+    let lower = location.to_ascii_lowercase();
+    match ["%2f", "%5c", "%2e", "%00"].iter().any(|escape| lower.contains(escape)) {
+        true => Err(DataError::denied(location, "escaped separators and dots are not allowed")),
+        false => Ok(()),
     }
 }
 

@@ -1,18 +1,19 @@
 //! Tables of a job: which files a path means, in which order, and what columns they have. Every file is pinned
 //! and its footer read; files of one table must agree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt};
 
 use crate::csv;
-use crate::dataset::{Source, Unit};
+use crate::dataset::{QueryTable, Source, Unit};
 use crate::error::DataError;
 use crate::job::{Format, JobError, Table};
 use crate::parquet_file::ParquetFile;
 use crate::pin::PinnedFile;
+use crate::scan::Facts;
 use crate::stores::{self, Stores};
 use crate::types::{self, ColumnSpec};
 
@@ -26,6 +27,8 @@ pub(crate) struct OpenTable {
     pub(crate) files: Vec<PinnedFile>,
     pub(crate) columns: Vec<ColumnSpec>,
     pub(crate) units: Vec<Unit>,
+    /// What a query engine may know of the files before it reads them.
+    pub(crate) facts: Facts,
 }
 
 /// Finds, pins and opens the files of a table.
@@ -40,6 +43,24 @@ pub(crate) async fn open(stores: &Stores, table: &Table) -> Result<OpenTable, Da
     match listed.format {
         Format::Parquet => open_parquet(stores, files, table, &at).await,
         Format::Csv => open_csv(stores, files, table, &at).await,
+    }
+}
+
+/// Opens the files of a table that was pinned before.
+pub(crate) async fn pinned(stores: &Stores, table: &QueryTable) -> Result<OpenTable, DataError> {
+    let like = Table {
+        name: table.name.clone(),
+        csv: table.csv.clone().unwrap_or_default(),
+        schema: match table.csv {
+            Some(_) => table.columns.iter().map(|c| (c.name.clone(), c.kind.clone())).collect(),
+            None => BTreeMap::new(),
+        },
+        ..Table::default()
+    };
+    let at = format!("tables.{}", table.name);
+    match table.csv {
+        None => open_parquet(stores, table.files.clone(), &like, &at).await,
+        Some(_) => open_csv(stores, table.files.clone(), &like, &at).await,
     }
 }
 
@@ -69,7 +90,7 @@ async fn open_parquet(stores: &Stores, files: Vec<PinnedFile>, table: &Table, at
         }
     }
     let columns = columns.map(|(columns, _)| columns).unwrap_or_default();
-    Ok(OpenTable { source: Source::Parquet, files, columns, units })
+    Ok(OpenTable { source: Source::Parquet, files, columns, units, facts: Facts::Parquet(opened) })
 }
 
 async fn open_csv(stores: &Stores, files: Vec<PinnedFile>, table: &Table, at: &str) -> Result<OpenTable, DataError> {
@@ -85,7 +106,8 @@ async fn open_csv(stores: &Stores, files: Vec<PinnedFile>, table: &Table, at: &s
     let scan = csv::scan(stores, &files, &table.csv, &declared, at).await?;
     let unit = |(i, rows): (usize, &u64)| Unit { file: i as u32, group: 0, first_row: 0, source_rows: *rows, rows: *rows };
     let units = scan.rows.iter().enumerate().map(unit).collect();
-    Ok(OpenTable { source: Source::Csv(table.csv.clone()), files, columns: scan.columns, units })
+    let facts = Facts::of_text(&scan);
+    Ok(OpenTable { source: Source::Csv(table.csv.clone()), files, columns: scan.columns, units, facts })
 }
 
 fn specs(schema: &Schema) -> Vec<ColumnSpec> {

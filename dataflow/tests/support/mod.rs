@@ -105,6 +105,7 @@ pub async fn meet(planned: Planned, stores: &Stores, area: &str) -> Result<Datas
     match planned.needs {
         Needs::Nothing => Ok(planned.dataset),
         Needs::Materialise => sink::materialise(&planned.dataset, stores, area).await,
+        Needs::Query => planned.materialise_here(stores, area).await,
         Needs::Count => {
             let reader = Reader::open(Arc::new(planned.dataset.clone()), stores.clone(), None).await?;
             let mut counts = Vec::new();
