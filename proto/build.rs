@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["sheaf/v1/common.proto", "sheaf/v1/workers.proto", "sheaf/v1/jobs.proto", "sheaf/v1/nodes.proto"];
-    for file in files {
+    let files = ["common", "workers", "jobs", "nodes", "queries"].map(|name| format!("sheaf/v1/{name}.proto"));
+    for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["."])?;
