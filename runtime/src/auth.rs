@@ -16,7 +16,7 @@ use std::str::FromStr;
 
 pub use guard::{Door, Guard, GuardLayer, Origin, Validity};
 pub use sparing::{Line, Sparing};
-pub use table::{Access, HEALTH_METHODS, allowed, listed};
+pub use table::{Access, ENGINE_METHODS, HEALTH_METHODS, allowed, listed};
 
 /// What a peer is to the cluster. People's roles (viewer, operator) come later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

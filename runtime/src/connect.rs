@@ -4,11 +4,14 @@
 //! | file | what it does |
 //! |---|---|
 //! | `connect/dial.rs` | one connection: resolve, connect, TLS, and a first word from the other side |
+//! | `connect/peers.rs` | connections to workers, for rows of queries |
 //! | `connect/wire.rs` | the stream under a connection of either side, plain or encrypted |
 
 mod dial;
+mod peers;
 mod wire;
 
+pub use peers::ClusterPeers;
 pub use wire::Wire;
 
 use std::net::SocketAddr;
@@ -134,6 +137,19 @@ pub async fn connect(target: &Target) -> Result<Channel, ConnectError> {
             let channel = open(dial::Dialer::tls(&target.address, files)?).await?;
             let renewal = keep_renewed(files, InterceptedService::new(channel.clone(), Proof::default()));
             Ok(InterceptedService::new(channel, Proof { header: None, _renewal: renewal.map(Arc::new) }))
+        }
+    }
+}
+
+/// Connects to a worker at an address. A program that holds the cluster's whole secret shows the workers' one.
+async fn connect_peer(target: &Target) -> Result<Channel, ConnectError> {
+    match &target.trust {
+        Trust::Secret(secret) => {
+            let proof = Proof { header: Some(secret.header()?), _renewal: None };
+            Ok(InterceptedService::new(open(dial::Dialer::plain(&target.address)?).await?, proof))
+        }
+        Trust::Tls(files) => {
+            Ok(InterceptedService::new(open(dial::Dialer::peer(&target.address, files)?).await?, Proof::default()))
         }
     }
 }

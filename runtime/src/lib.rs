@@ -9,6 +9,7 @@ pub mod connect;
 pub mod documents;
 pub mod exit;
 pub mod fault;
+pub mod listen;
 pub mod memory;
 pub mod metrics;
 pub mod order;

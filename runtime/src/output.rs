@@ -4,6 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sheaf_dataflow::error::DataError;
+use sheaf_dataflow::job::JobError;
+use sheaf_dataflow::stores::Stores;
 
 use crate::fault::{Fault, Kind};
 
@@ -33,21 +36,30 @@ pub struct Output {
 }
 
 impl Output {
-    /// Prepares to write `target` for `writer`; refuses a folder that someone else wrote.
-    pub fn open(target: &str, writer: &str, token: &str) -> Result<Self, Fault> {
-        let target = local(target)?;
+    /// Prepares to write `target` for `writer`; refuses a place that may not be written and a folder that someone else
+    /// wrote.
+    pub fn open(stores: &Stores, target: &str, writer: &str, token: &str) -> Result<Self, Fault> {
+        let target = local(stores, target)?;
         check_replaceable(&target, writer)?;
-        let name = target
-            .file_name()
-            .ok_or_else(|| Fault::new(Kind::Job, format!("{} is not a folder that can be written", target.display())))?;
-        let staging = target.with_file_name(format!(".{}.{token}.tmp", name.to_string_lossy()));
+        let staging = staging(stores, &target, token)?;
         std::fs::create_dir_all(&staging).map_err(|e| Fault::new(Kind::Job, format!("create {}: {e}", staging.display())))?;
         Ok(Self { target, staging, writer: writer.to_owned(), token: token.to_owned() })
     }
 
+    /// Whether [`Output::open`] would refuse; `path` names the place in the job. Nothing is made.
+    pub fn check(stores: &Stores, target: &str, writer: &str, path: &str) -> Result<(), JobError> {
+        let located = |fault: Fault| match fault.errors.into_iter().next() {
+            Some(error) => JobError { path: path.to_owned(), ..error },
+            None => JobError::at(path, fault.message),
+        };
+        let target = local(stores, target).map_err(located)?;
+        staging(stores, &target, "check").map_err(located)?;
+        check_replaceable(&target, writer).map_err(located)
+    }
+
     /// What this very run has written to `target` already, if it got so far before it broke off.
-    pub fn written(target: &str, writer: &str, token: &str) -> Result<Option<(PathBuf, Marker)>, Fault> {
-        let target = local(target)?;
+    pub fn written(stores: &Stores, target: &str, writer: &str, token: &str) -> Result<Option<(PathBuf, Marker)>, Fault> {
+        let target = local(stores, target)?;
         let marker = read_marker(&target).filter(|marker| marker.writer == writer && marker.token == token);
         Ok(marker.map(|marker| (target, marker)))
     }
@@ -107,16 +119,31 @@ impl Drop for Output {
     }
 }
 
-/// The absolute path of a local folder.
-fn local(target: &str) -> Result<PathBuf, Fault> {
-    let path = target.strip_prefix("file://").unwrap_or(target);
-    if path.contains("://") {
-        return Err(Fault::new(
-            Kind::Job,
-            format!("{target}: results can only be written to local folders so far; object stores are not supported yet"),
-        ));
+/// The absolute path of a folder of this machine that may be written, links followed.
+fn local(stores: &Stores, target: &str) -> Result<PathBuf, Fault> {
+    if target.contains("://") && !target.starts_with("file://") {
+        let message = format!("{target}: results are written to local folders; object stores are not supported yet");
+        return Err(Fault::new(Kind::Job, message));
     }
-    std::path::absolute(path).map_err(|e| Fault::new(Kind::Job, format!("{path}: {e}")))
+    stores.folder(target).map_err(|error| match error {
+        DataError::Denied { location, reason, remedy } => {
+            let error = JobError::at("", format!("{location}: {reason}"));
+            Fault::job(vec![JobError { hint: remedy, ..error }])
+        }
+        other => other.into(),
+    })
+}
+
+/// Where the files are gathered: beside the folder, so that one move makes them appear.
+fn staging(stores: &Stores, target: &Path, token: &str) -> Result<PathBuf, Fault> {
+    let refused = || Fault::new(Kind::Job, format!("{} is not a folder that can be written", target.display()));
+    let name = target.file_name().ok_or_else(refused)?;
+    let staging = target.with_file_name(format!(".{}.{token}.tmp", name.to_string_lossy()));
+    // A root itself cannot be replaced: its neighbours are outside.
+    stores.folder(&staging.to_string_lossy()).map_err(|_| {
+        let message = format!("{} is the allowed folder itself, which is not replaced; name a folder in it", target.display());
+        Fault::new(Kind::Job, message)
+    })
 }
 
 fn read_marker(target: &Path) -> Option<Marker> {
@@ -150,10 +177,16 @@ fn check_replaceable(target: &Path, writer: &str) -> Result<(), Fault> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use sheaf_dataflow::stores::StoreOptions;
+
     use super::*;
 
+    fn stores(folder: &Path) -> Stores {
+        Stores::new(StoreOptions { local_roots: vec![folder.to_owned()], ..StoreOptions::default() }).unwrap()
+    }
+
     fn write(target: &Path, writer: &str, text: &str) -> Result<PathBuf, Fault> {
-        let output = Output::open(target.to_str().unwrap(), writer, "t")?;
+        let output = Output::open(&stores(target.parent().unwrap()), target.to_str().unwrap(), writer, "t")?;
         std::fs::write(output.staging().join("part.txt"), text).unwrap();
         output.commit(1, vec!["part.txt".into()])
     }
@@ -162,12 +195,12 @@ mod tests {
     fn a_run_that_broke_off_finds_what_it_wrote() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("out");
-        let name = target.to_str().unwrap();
-        assert!(Output::written(name, "a", "t").unwrap().is_none());
+        let (stores, name) = (stores(folder.path()), target.to_str().unwrap());
+        assert!(Output::written(&stores, name, "a", "t").unwrap().is_none());
         write(&target, "a", "one").unwrap();
-        let (path, marker) = Output::written(name, "a", "t").unwrap().unwrap();
+        let (path, marker) = Output::written(&stores, name, "a", "t").unwrap().unwrap();
         assert_eq!((path, marker.rows), (target.clone(), 1));
-        assert!(Output::written(name, "a", "later").unwrap().is_none());
+        assert!(Output::written(&stores, name, "a", "later").unwrap().is_none());
         // Killed between the two moves: what was there before is aside, and goes when the new one has come.
         std::fs::rename(&target, folder.path().join(".out.t.old")).unwrap();
         write(&target, "a", "two").unwrap();
@@ -188,5 +221,34 @@ mod tests {
         std::fs::write(foreign.join("x"), "x").unwrap();
         assert!(write(&foreign, "a", "no").is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no temporary folder is left");
+    }
+
+    #[test]
+    fn only_folders_below_the_allowed_ones_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        std::fs::create_dir(&root).unwrap();
+        std::os::unix::fs::symlink("/etc", root.join("link")).unwrap();
+        let stores = stores(&root);
+        let here = |name: &str| root.join(name).to_string_lossy().into_owned();
+        let outside = [
+            "/etc/out".to_owned(),
+            "file:///etc/out".to_owned(),
+            "out".to_owned(),
+            "s3://other/out".to_owned(),
+            "http://169.254.169.254/".to_owned(),
+            here("link/out"),
+            here("../out"),
+            here("..%2fout"),
+            here(""),
+            "/".to_owned(),
+        ];
+        for target in outside {
+            let error = Output::check(&stores, &target, "a", "write.prepared").unwrap_err();
+            assert_eq!(error.path, "write.prepared", "{target}");
+            assert!(Output::open(&stores, &target, "a", "t").is_err(), "{target}");
+        }
+        assert_eq!(Output::check(&stores, &here("new/out/"), "a", "write.prepared"), Ok(()));
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 1, "a check makes nothing");
     }
 }

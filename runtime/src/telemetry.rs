@@ -54,11 +54,11 @@ static CHOSEN: OnceLock<LogFormat> = OnceLock::new();
 /// Sets the program's log up in a format; the first call wins. `default` applies without `SHEAF_LOG`.
 pub fn init(default: &str, format: LogFormat) {
     let (filter, wrong) = match std::env::var("SHEAF_LOG") {
-        Ok(text) => match EnvFilter::try_new(&text) {
+        Ok(text) => match EnvFilter::try_new(quiet_engine(&text)) {
             Ok(filter) => (filter, None),
-            Err(error) => (EnvFilter::new("warn"), Some(error)),
+            Err(error) => (EnvFilter::new(quiet_engine("warn")), Some(error)),
         },
-        Err(_) => (EnvFilter::new(default), None),
+        Err(_) => (EnvFilter::new(quiet_engine(default)), None),
     };
     let format = *CHOSEN.get_or_init(|| format);
     // A second initialisation (tests in one process) keeps the first.
@@ -66,6 +66,13 @@ pub fn init(default: &str, format: LogFormat) {
     if let Some(error) = wrong {
         tracing::error!(%error, "SHEAF_LOG is no filter such as info or warn,sheaf_worker=debug; warnings are shown");
     }
+}
+
+/// The query engine speaks of every task, and warns of what we mend: it is heard only by who names it.
+fn quiet_engine(filter: &str) -> String {
+    let engine = ["ballista_core", "ballista_executor", "ballista_scheduler"];
+    let quiet = engine.iter().filter(|name| !filter.contains(**name)).map(|name| format!(",{name}=off"));
+    quiet.fold(filter.to_owned(), |all, one| all + &one)
 }
 
 /// The format of this program's log, for processes that it starts.

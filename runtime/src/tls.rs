@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `tls/files.rs` | reads and checks certificates and keys, so that what is wrong is said at the start |
 //! | `tls/leaf.rs` | what a certificate says of its holder: name, role, validity |
+//! | `tls/peer.rs` | trust in whoever the authority gave a certificate, wherever it runs |
 //! | `tls/pinned.rs` | trust in an authority by its fingerprint alone, for joining |
 //! | `tls/reload.rs` | the listening side's certificate, read again when its files change |
 //!
@@ -11,6 +12,7 @@
 
 mod files;
 mod leaf;
+mod peer;
 mod pinned;
 mod reload;
 
@@ -150,6 +152,17 @@ pub(crate) fn joining_config(fingerprint: &str) -> Result<ClientConfig, TlsError
     Ok(with_client_habits(config))
 }
 
+/// As [`client_config`], for a peer that is known by its role and not by its address.
+pub(crate) fn peer_config(files: &TlsFiles) -> Result<ClientConfig, TlsError> {
+    let material = files.load()?;
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(peer::OfAuthority::new(material.roots)))
+        .with_client_auth_cert(material.chain, material.key)?;
+    Ok(with_client_habits(config))
+}
+
 fn with_client_habits(mut config: ClientConfig) -> ClientConfig {
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
@@ -158,8 +171,8 @@ fn with_client_habits(mut config: ClientConfig) -> ClientConfig {
 
 /// The side that listens: a peer may come without a certificate (it can then do nothing but enrol), but
 /// one that it shows must be of our authority and valid, or there is no connection.
-fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
-    let material = files.check(Role::Coordinator)?;
+fn server_config(files: &TlsFiles, role: Role) -> Result<ServerConfig, TlsError> {
+    let material = files.check(role)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(material.roots, provider())
         .allow_unauthenticated()
         .build()

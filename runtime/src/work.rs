@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sheaf_dataflow::dataset::Dataset;
-use sheaf_dataflow::score::Scorer;
+use sheaf_dataflow::rows::Rows;
 use sheaf_dataflow::view::View;
 use sheaf_learn::program::{ProgramSpec, decode, encode};
 
@@ -29,16 +29,16 @@ pub enum Work {
         /// Where the rows are.
         dataset: Dataset,
         /// How they are encoded.
-        view: View,
+        view: Box<View>,
         /// What is computed.
         program: ProgramSpec,
     },
-    /// Scores shards into Parquet; a task per chunk of shards, its output the rows written.
-    Score {
+    /// Writes what becomes of shards into Parquet; a task per chunk of shards, its output the rows written.
+    Write {
         /// Where the rows are.
         dataset: Dataset,
-        /// Features and model.
-        scorer: Scorer,
+        /// What is written of them.
+        rows: Rows,
         /// First shard of each chunk and, last, the number of shards.
         chunks: Vec<u32>,
         /// Folder for the files, one per chunk.
@@ -53,7 +53,7 @@ impl Work {
             Work::Count { dataset } => dataset.place_of_unit(leaf).unwrap_or_default(),
             Work::Materialise { dataset, .. } => format!("all rows of table {}", dataset.table),
             Work::Steps { dataset, .. } => dataset.place(leaf),
-            Work::Score { dataset, chunks, .. } => {
+            Work::Write { dataset, chunks, .. } => {
                 let chunk = chunks.get(leaf as usize).zip(chunks.get(leaf as usize + 1));
                 chunk.map_or_else(String::new, |(first, end)| format!("shards {first}..{end}, from {}", dataset.place(*first)))
             }

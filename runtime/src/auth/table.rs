@@ -22,10 +22,16 @@ const TABLE: &[(&str, Access)] = &[
     ("/sheaf.v1.JobService/GetJobLog", Access::Roles(&[Client])),
     ("/sheaf.v1.JobService/GetCluster", Access::Roles(&[Client])),
     ("/sheaf.v1.JobService/DrainWorker", Access::Roles(&[Client])),
+    ("/sheaf.v1.QueryService/RunQuery", Access::Roles(&[Client])),
     ("/sheaf.v1.WorkerService/JoinCluster", Access::Roles(&[Worker])),
     ("/sheaf.v1.WorkerService/FetchDocument", Access::Roles(&[Worker])),
     ("/sheaf.v1.WorkerService/FetchMessage", Access::Roles(&[Worker])),
     ("/sheaf.v1.WorkerService/PushBlocks", Access::Roles(&[Worker])),
+    ("/sheaf.v1.WorkerService/FollowQueries", Access::Roles(&[Worker])),
+    // Of the query engine's own protocol this is all: tasks for members at the coordinator, rows at workers.
+    ("/ballista.protobuf.SchedulerGrpc/PollWork", Access::Roles(&[Worker])),
+    ("/arrow.flight.protocol.FlightService/DoGet", Access::Roles(&[Worker, Coordinator])),
+    ("/arrow.flight.protocol.FlightService/DoAction", Access::Roles(&[Worker, Coordinator])),
     // Needs a join token, which it checks.
     ("/sheaf.v1.NodeService/EnrollNode", Access::Open),
     ("/sheaf.v1.NodeService/RenewCertificate", Access::Roles(&[Worker])),
@@ -35,6 +41,13 @@ const TABLE: &[(&str, Access)] = &[
 
 /// Methods of `grpc.health.v1`, which is not among our own `.proto` files.
 pub const HEALTH_METHODS: &[&str] = &["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"];
+
+/// Methods of the query engine's own protocol that anyone may call.
+pub const ENGINE_METHODS: &[&str] = &[
+    "/ballista.protobuf.SchedulerGrpc/PollWork",
+    "/arrow.flight.protocol.FlightService/DoGet",
+    "/arrow.flight.protocol.FlightService/DoAction",
+];
 
 /// Who may call a method (its path); `None`: nobody.
 pub fn allowed(path: &str) -> Option<Access> {
@@ -52,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_table_has_every_method_once_and_no_other() {
-        let mut ours: Vec<&str> = sheaf_proto::METHODS.iter().chain(HEALTH_METHODS).copied().collect();
+        let mut ours: Vec<&str> = sheaf_proto::METHODS.iter().chain(HEALTH_METHODS).chain(ENGINE_METHODS).copied().collect();
         let mut table: Vec<&str> = listed().collect();
         ours.sort_unstable();
         table.sort_unstable();

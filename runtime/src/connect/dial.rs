@@ -16,7 +16,7 @@ use tonic::codegen::http::uri::Authority;
 use super::ConnectError;
 use super::wire::Wire;
 use crate::auth::Role;
-use crate::tls::{Leaf, TlsFiles, client_config, joining_config};
+use crate::tls::{Leaf, TlsFiles, client_config, joining_config, peer_config};
 
 /// For each address that a name resolves to.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +33,8 @@ pub struct Dialer {
 enum How {
     /// Loopback, as it is.
     Plain,
+    /// A worker's certificate, wherever the worker is.
+    Peer(TlsFiles),
     /// The files are read at each connection: a renewed certificate is used from the next one on.
     Tls(TlsFiles),
     /// A fixed configuration.
@@ -50,6 +52,12 @@ impl Dialer {
         // Read once now, so that what is wrong with them is not said to be the network's fault.
         client_config(files)?;
         Self::new(address, How::Tls(files.clone()))
+    }
+
+    /// To a worker, with certificates.
+    pub fn peer(address: &str, files: &TlsFiles) -> Result<Self, ConnectError> {
+        peer_config(files)?;
+        Self::new(address, How::Peer(files.clone()))
     }
 
     /// With trust in an authority by its fingerprint.
@@ -111,15 +119,17 @@ impl Dialer {
         let config = match &self.how {
             How::Plain => return self.first_word(Wire::plain(stream)).await,
             How::Tls(files) => Arc::new(client_config(files)?),
+            How::Peer(files) => Arc::new(peer_config(files)?),
             How::Joining(config) => Arc::clone(config),
         };
         let name = ServerName::try_from(self.host().to_owned()).map_err(|_| ConnectError::Address(self.address().to_owned()))?;
         let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|e| self.broken(&e))?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let leaf = certificate.map(Leaf::read).transpose().map_err(|reason| self.untrusted(reason))?;
-        if leaf.as_ref().and_then(|leaf| leaf.role) != Some(Role::Coordinator) {
+        let wanted = if matches!(self.how, How::Peer(_)) { Role::Worker } else { Role::Coordinator };
+        if leaf.as_ref().and_then(|leaf| leaf.role) != Some(wanted) {
             let name = leaf.map_or_else(|| "nobody".to_owned(), |leaf| format!("`{}`", leaf.name));
-            return Err(self.untrusted(format!("its certificate ({name}) is not for the role coordinator")));
+            return Err(self.untrusted(format!("its certificate ({name}) is not for the role {wanted}")));
         }
         self.first_word(Wire::tls(stream)).await
     }

@@ -162,7 +162,8 @@ impl Authority {
         params.subject_alt_names.push(SanType::URI(role.try_into()?));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        if order.role == Role::Coordinator {
+        // Workers serve rows of queries to each other.
+        if order.role != Role::Client {
             params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         }
         params.use_authority_key_identifier_extension = true;

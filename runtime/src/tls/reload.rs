@@ -8,6 +8,7 @@ use rustls::ServerConfig;
 use tracing::{info, warn};
 
 use super::{TlsError, TlsFiles, server_config};
+use crate::auth::Role;
 
 /// What tells one state of the files from another.
 type Stamp = [Option<(SystemTime, u64)>; 3];
@@ -16,15 +17,16 @@ type Stamp = [Option<(SystemTime, u64)>; 3];
 #[derive(Debug)]
 pub struct ServerTls {
     files: TlsFiles,
+    role: Role,
     current: Mutex<(Stamp, Arc<ServerConfig>)>,
 }
 
 impl ServerTls {
-    /// Reads and checks the files.
-    pub fn open(files: TlsFiles) -> Result<Self, TlsError> {
+    /// Reads and checks the files; the certificate must be for the role.
+    pub fn open(files: TlsFiles, role: Role) -> Result<Self, TlsError> {
         let stamp = stamp(&files);
-        let config = Arc::new(server_config(&files)?);
-        Ok(Self { files, current: Mutex::new((stamp, config)) })
+        let config = Arc::new(server_config(&files, role)?);
+        Ok(Self { files, role, current: Mutex::new((stamp, config)) })
     }
 
     /// The configuration for the next handshake. Files that changed and are wrong now change nothing: the
@@ -34,7 +36,7 @@ impl ServerTls {
         let now = stamp(&self.files);
         if current.0 != now {
             current.0 = now;
-            match server_config(&self.files) {
+            match server_config(&self.files, self.role) {
                 Ok(config) => {
                     info!(certificate = %self.files.certificate.display(), "certificate read again");
                     current.1 = Arc::new(config);
