@@ -96,6 +96,11 @@ impl ShardCache {
         wanted.map(|shard| (shard, of(shard))).filter(|(_, missing)| !missing.is_empty()).collect()
     }
 
+    /// Memory for something else, for which what no stage uses is forgotten; nothing if it does not fit even so.
+    pub fn make_room(&self, bytes: u64) -> Option<Grant> {
+        self.grants(&[bytes]).and_then(|mut grants| grants.pop())
+    }
+
     /// Keeps parts of a shard, in memory if the budget allows, else on disk.
     pub fn insert(&self, index: u32, made: Vec<(PartKey, Values)>) -> Result<(), Fault> {
         let bytes: Vec<u64> = made.iter().map(|(_, values)| values.bytes()).collect();

@@ -3,11 +3,12 @@
 
 pub mod agent;
 pub mod cache;
+pub mod chunk;
 pub mod life;
 pub mod metrics;
 pub mod parts;
 pub mod push;
-pub mod score;
+pub mod queries;
 pub mod session;
 pub mod spill;
 pub mod stage;

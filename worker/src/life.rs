@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 
 use crate::cache::ShardCache;
 use crate::metrics::{Metrics, WorkerPages};
+use crate::queries::Queries;
 use crate::session::{Ending, stay};
 use crate::stage::Bench;
 
@@ -58,6 +59,10 @@ pub struct WorkerOptions {
     pub parent: Option<u32>,
     /// Where metrics and readiness are shown, on loopback; absent: nowhere.
     pub admin: Option<SocketAddr>,
+    /// Where rows of queries are served to other workers; absent: a free port, on loopback where a secret is the trust.
+    pub listen: Option<SocketAddr>,
+    /// Host by which other workers reach this one; absent: the address on the way to the coordinator.
+    pub advertise: Option<String>,
 }
 
 /// How a worker ended by itself.
@@ -144,7 +149,8 @@ pub fn run(options: WorkerOptions) -> anyhow::Result<Ended> {
             Some(listen) => Some(Admin::start(listen, Arc::new(pages)).await?),
             None => None,
         };
-        live(&options, &bench, shutdown).await
+        let queries = Queries::start(&options, &bench.cache, &bench.stores, spill.path()).await?;
+        live(&options, &bench, &queries, shutdown).await
     });
     reading.shutdown_timeout(Duration::from_secs(1));
     control.shutdown_timeout(Duration::from_secs(1));
@@ -152,13 +158,13 @@ pub fn run(options: WorkerOptions) -> anyhow::Result<Ended> {
 }
 
 /// Joins again and again. What is cached stays; orders of an earlier stay are broken off.
-async fn live(options: &WorkerOptions, bench: &Bench, mut shutdown: Shutdown) -> anyhow::Result<Ended> {
+async fn live(options: &WorkerOptions, bench: &Bench, queries: &Queries, mut shutdown: Shutdown) -> anyhow::Result<Ended> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     let mut away = Away::default();
     let mut welcome = false;
     loop {
         let began = Instant::now();
-        let ending = stay(options, bench, &mut shutdown).await;
+        let ending = stay(options, bench, queries, &mut shutdown).await;
         bench.metrics.left(ending.why());
         let (why, joined) = match ending {
             Ending::Left => return Ok(Ended::Left),

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use crate::agent::Agent;
 use crate::cache::ShardCache;
 use crate::life::{WorkerError, WorkerOptions};
+use crate::queries::Queries;
 use crate::stage::Bench;
 
 /// A client of the coordinator.
@@ -59,11 +60,14 @@ impl Ending {
 }
 
 /// Joins the coordinator and carries out its commands until one of the two ends the stay.
-pub(crate) async fn stay(options: &WorkerOptions, bench: &Bench, shutdown: &mut Shutdown) -> Ending {
+pub(crate) async fn stay(options: &WorkerOptions, bench: &Bench, queries: &Queries, shutdown: &mut Shutdown) -> Ending {
     let mut stopped = shutdown.clone();
     tokio::select! {
         joined = join(options, bench) => match joined {
-            Ok((client, reports, commands)) => Stay { options, bench, client, reports, commands, agent: None, beat: None }.last(shutdown).await,
+            Ok((client, channel, reports, commands)) => {
+                let stay = Stay { options, bench, queries, client, channel, reports, commands, agent: None, beat: None, part: None };
+                stay.last(shutdown).await
+            }
             Err(ending) => ending,
         },
         // Nothing is under way before the welcome.
@@ -71,7 +75,7 @@ pub(crate) async fn stay(options: &WorkerOptions, bench: &Bench, shutdown: &mut 
     }
 }
 
-type Joined = (Client, mpsc::Sender<v1::JoinClusterRequest>, Streaming<v1::JoinClusterResponse>);
+type Joined = (Client, Channel, mpsc::Sender<v1::JoinClusterRequest>, Streaming<v1::JoinClusterResponse>);
 
 async fn join(options: &WorkerOptions, bench: &Bench) -> Result<Joined, Ending> {
     let broken = |why: String| Ending::Broken { why, joined: false };
@@ -79,7 +83,7 @@ async fn join(options: &WorkerOptions, bench: &Bench) -> Result<Joined, Ending> 
         true => broken(error.to_string()),
         false => Ending::Refused(WorkerError::Connect(error)),
     })?;
-    let client = WorkerServiceClient::new(channel)
+    let client = WorkerServiceClient::new(channel.clone())
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let (reports, outgoing) = mpsc::channel(64);
@@ -88,7 +92,7 @@ async fn join(options: &WorkerOptions, bench: &Bench) -> Result<Joined, Ending> 
         .await
         .map_err(|_| broken("the stream is gone".to_owned()))?;
     let commands = client.clone().join_cluster(ReceiverStream::new(outgoing)).await.map_err(|status| refused(&status))?;
-    Ok((client, reports, commands.into_inner()))
+    Ok((client, channel, reports, commands.into_inner()))
 }
 
 /// What the coordinator's answer to a hello means.
@@ -123,11 +127,15 @@ pub(crate) fn report(report: Report) -> v1::JoinClusterRequest {
 struct Stay<'a> {
     options: &'a WorkerOptions,
     bench: &'a Bench,
+    queries: &'a Queries,
     client: Client,
+    channel: Channel,
     reports: mpsc::Sender<v1::JoinClusterRequest>,
     commands: Streaming<v1::JoinClusterResponse>,
     agent: Option<Agent>,
     beat: Option<AbortOnDropHandle<()>>,
+    /// Taking part in queries.
+    part: Option<AbortOnDropHandle<()>>,
 }
 
 impl Stay<'_> {
@@ -195,6 +203,8 @@ impl Stay<'_> {
         let every = Duration::from_millis(welcome.heartbeat_ms.max(10));
         let beat = beat(self.reports.clone(), self.bench.cache.clone(), every);
         self.beat = Some(AbortOnDropHandle::new(tokio::spawn(beat)));
+        let part = self.queries.clone().take_part(*INSTANCE, welcome.worker, self.client.clone(), self.channel.clone());
+        self.part = Some(AbortOnDropHandle::new(tokio::spawn(part)));
         self.agent = Some(Agent::new(welcome.worker, self.client.clone(), self.reports.clone(), self.bench.clone()));
     }
 

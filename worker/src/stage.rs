@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use rayon::prelude::*;
 use sheaf_dataflow::dataset::Dataset;
 use sheaf_dataflow::reader::Reader;
-use sheaf_dataflow::score::CompiledScorer;
+use sheaf_dataflow::rows::CompiledRows;
 use sheaf_dataflow::sink::materialise;
 use sheaf_dataflow::stores::Stores;
 use sheaf_dataflow::view::{CompiledView, Part, View};
@@ -28,9 +28,9 @@ use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cache::{InUse, PartKey, ShardCache};
+use crate::chunk::{ROW_GROUP_BYTES, write_chunk};
 use crate::metrics::Metrics;
 use crate::parts::{put_together, take_apart};
-use crate::score::score_chunk;
 
 /// What all stages of a worker share.
 #[derive(Clone)]
@@ -96,7 +96,7 @@ enum Kind {
     Steps(Box<Steps>),
     Count(Reader),
     Materialise { dataset: Box<Dataset>, area: String },
-    Score { reader: Reader, scorer: Box<CompiledScorer>, chunks: Vec<u32>, to: String },
+    Write { reader: Reader, rows: CompiledRows, chunks: Vec<u32>, to: PathBuf },
 }
 
 struct Steps {
@@ -195,13 +195,15 @@ impl StageRunner {
             Work::Materialise { dataset, area } => (1, Kind::Materialise { dataset: Box::new(dataset), area }),
             Work::Steps { dataset, view, program } => {
                 let program = sheaf_learn::registry::build_at(&program, bench.level)?;
-                (dataset.shards(), Kind::Steps(Box::new(Steps::open(dataset, view, program, &bench).await?)))
+                (dataset.shards(), Kind::Steps(Box::new(Steps::open(dataset, *view, program, &bench).await?)))
             }
-            Work::Score { dataset, scorer, chunks, to } => {
+            Work::Write { dataset, rows, chunks, to } => {
                 let (leaves, now_ns) = (chunks.len().saturating_sub(1) as u32, dataset.now_ns.unwrap_or_default());
-                let reader = Reader::open(Arc::new(dataset), bench.stores.clone(), Some(scorer.inputs())).await?;
-                let scorer = Box::new(scorer.compile(reader.schema(), &bench.stores.session(now_ns))?);
-                (leaves, Kind::Score { reader, scorer, chunks, to })
+                // Where this process may not write, an order does not help.
+                let to = bench.stores.folder(&to)?;
+                let reader = Reader::open(Arc::new(dataset), bench.stores.clone(), rows.inputs()).await?;
+                let rows = rows.compile(reader.schema(), &bench.stores.session(now_ns))?;
+                (leaves, Kind::Write { reader, rows, chunks, to })
             }
         };
         Ok(Self { bench, leaves, kind, turn: tokio::sync::Mutex::new(()) })
@@ -390,9 +392,11 @@ impl StageRunner {
                 let rows = written.rows();
                 Ok((serde_json::to_string(&written).map_err(Fault::internal)?, rows))
             }
-            Kind::Score { reader, scorer, chunks, to } => {
+            Kind::Write { reader, rows, chunks, to } => {
                 let shards = chunks[task as usize]..chunks[task as usize + 1];
-                let rows = score_chunk(reader, scorer, shards, Path::new(to), task).await?;
+                let bytes = reader.working_bytes(shards.clone()).await?.saturating_add(ROW_GROUP_BYTES as u64);
+                let _grant = self.bench.cache.budget().work(bytes).await;
+                let rows = write_chunk(reader, rows, shards, to, task).await?;
                 Ok((rows.to_string(), rows))
             }
         }
