@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sheaf_cluster::durable::{Entry, Reply};
 use sheaf_cluster::id::Millis;
+use sheaf_dataflow::engine::Queries;
 use sheaf_dataflow::stores::Stores;
 use sheaf_proto::v1;
 use sheaf_runtime::documents::Documents;
 use sheaf_runtime::fault::Fault;
-use sheaf_runtime::order::Order;
+use sheaf_runtime::order::{Existing, Order};
 use sheaf_runtime::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -31,6 +32,8 @@ pub struct Context {
     pub registry: Registry,
     /// Object stores that jobs may read.
     pub stores: Stores,
+    /// The query engine.
+    pub queries: Queries,
     /// Location of the store (registry, job areas).
     pub base: String,
     /// The event loop.
@@ -54,6 +57,12 @@ pub struct Spec {
     pub now_ns: i64,
     /// Fingerprint of the data that the order was checked against.
     pub data: String,
+    /// The existing model that the job names, and what the job is with it.
+    #[serde(default)]
+    pub existing: Option<Existing>,
+    /// Fingerprint of the rows that a job with a `predict` section scores.
+    #[serde(default)]
+    pub scored: Option<String>,
     /// The job that this one tries again.
     #[serde(default)]
     pub retry_of: Option<String>,

@@ -12,7 +12,6 @@ pub mod feed;
 pub mod health;
 pub mod host;
 pub mod joblog;
-pub mod listen;
 pub mod machine;
 pub mod metrics;
 pub mod server;

@@ -11,15 +11,18 @@ use anyhow::Context as _;
 use sheaf_cluster::durable::{Entry, JobState};
 use sheaf_cluster::id::Millis;
 use sheaf_cluster::{Engine, Event, Options as EngineOptions};
+use sheaf_dataflow::engine::Queries;
 use sheaf_dataflow::stores::{StoreOptions, Stores};
 use sheaf_proto::MAX_MESSAGE_BYTES;
 use sheaf_proto::v1::job_service_server::JobServiceServer;
 use sheaf_proto::v1::node_service_server::NodeServiceServer;
+use sheaf_proto::v1::query_service_server::QueryServiceServer;
 use sheaf_proto::v1::worker_service_server::WorkerServiceServer;
 use sheaf_runtime::admin::{Admin, check_address};
-use sheaf_runtime::auth::{Door, GuardLayer};
-use sheaf_runtime::connect::{self, Trust, check_listen};
+use sheaf_runtime::auth::{Door, GuardLayer, Role};
+use sheaf_runtime::connect::{self, ClusterPeers, Trust, check_listen};
 use sheaf_runtime::documents::Documents;
+use sheaf_runtime::listen::{Connection, accept};
 use sheaf_runtime::pki::Enrolling;
 use sheaf_runtime::registry::Registry;
 use sheaf_runtime::tls::ServerTls;
@@ -37,7 +40,6 @@ use crate::context::{Context, now};
 use crate::event_loop::{EventLoop, Input, channel};
 use crate::feed::Feeds;
 use crate::health::Health;
-use crate::listen::{Connection, accept};
 use crate::machine::Jobs as Machine;
 use crate::metrics::Metrics;
 use crate::service::nodes::Nodes;
@@ -105,7 +107,7 @@ impl Coordinator {
                 anyhow::bail!("--pki needs TLS: give --tls-cert, --tls-key and --tls-ca as well");
             }
             Trust::Secret(secret) => (Door::secret(secret), None),
-            Trust::Tls(files) => (Door::Certificate, Some(ServerTls::open(files.clone())?)),
+            Trust::Tls(files) => (Door::Certificate, Some(ServerTls::open(files.clone(), Role::Coordinator)?)),
         };
         let stores = Stores::new(options.stores.clone())?;
         let log = ConsensusOptions { dir: options.state.clone(), node_id: 1, rank: 0, snapshot_after: 1000 };
@@ -119,8 +121,20 @@ impl Coordinator {
         let registry = Registry::new(stores.clone(), &options.store);
         let base = options.store.clone();
         let (checkpoint_every, closing) = (options.checkpoint_every, CancellationToken::new());
-        let context =
-            Context { log, documents, registry, stores, base, events, feeds: feeds.clone(), metrics, checkpoint_every, closing };
+        let queries = Queries::start(stores.clone(), Arc::new(ClusterPeers::of_coordinator(options.trust.clone()))).await?;
+        let context = Context {
+            log,
+            documents,
+            registry,
+            stores,
+            queries,
+            base,
+            events,
+            feeds: feeds.clone(),
+            metrics,
+            checkpoint_every,
+            closing,
+        };
         let nodes = Nodes::new(context.clone(), options.enrolling.as_ref())?;
         let listener = TcpListener::bind(options.listen).await.with_context(|| format!("listen on {}", options.listen))?;
         let address = listener.local_addr()?;
@@ -245,6 +259,10 @@ async fn serve(
     let workers = WorkerServiceServer::new(service::workers::Workers { context: context.clone(), kernels })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let tasks = context.queries.routes();
+    let queries = QueryServiceServer::new(service::queries::Queries::new(context.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let jobs = JobServiceServer::new(service::jobs::Jobs::new(context))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -252,8 +270,10 @@ async fn serve(
     let nodes = NodeServiceServer::new(nodes).max_decoding_message_size(MAX_NODE_MESSAGE_BYTES);
     let server = connect::server()
         .layer(GuardLayer::new(door))
+        .add_routes(tasks)
         .add_service(workers)
         .add_service(jobs)
+        .add_service(queries)
         .add_service(nodes)
         .add_service(health_service)
         .serve_with_incoming_shutdown(connections, closing.clone().cancelled_owned());

@@ -1,10 +1,15 @@
 //! The whole job is checked against the data before anything runs: a job with an error costs its user
 //! a second, not an hour. All errors are found at once.
 
+mod existing;
+mod sections;
+
+pub use existing::task_of as task_of_model;
+
 use serde::Serialize;
 use sheaf_dataflow::checks;
 use sheaf_dataflow::error::DataError;
-use sheaf_dataflow::job::{Job, JobError};
+use sheaf_dataflow::job::{Job, JobError, Limit};
 use sheaf_dataflow::pipeline::{ColumnUse, Fitting};
 use sheaf_dataflow::plan::{Needs, Planned, plan};
 use sheaf_dataflow::stores::Stores;
@@ -12,12 +17,38 @@ use sheaf_learn::algorithm::LearnError;
 use sheaf_learn::model::Task;
 use sheaf_learn::{metrics, registry};
 use sheaf_runtime::artifact::Artifact;
+use sheaf_runtime::documents::Documents;
 use sheaf_runtime::fault::Fault;
-use sheaf_runtime::order::{Order, Predict};
+use sheaf_runtime::order::{Existing, Order, Predict};
 use sheaf_runtime::output::Output;
+use sheaf_runtime::registry::Registry;
 
 use crate::context::{Context, Estimate};
-use crate::driver::predict_scorer;
+use crate::driver::predict_rows;
+
+/// What planning may look into.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// Object stores that jobs may read.
+    pub stores: &'a Stores,
+    /// Models.
+    pub registry: &'a Registry,
+    /// Documents of the store.
+    pub documents: &'a Documents,
+}
+
+/// What an order was found to be.
+#[derive(Debug)]
+pub struct Checked {
+    /// Fingerprint of the data.
+    pub data: String,
+    /// What the order will take, without what the cluster has.
+    pub estimate: Estimate,
+    /// The existing model that the job names.
+    pub existing: Option<Existing>,
+    /// Fingerprint of the rows that its `predict` section scores.
+    pub scored: Option<String>,
+}
 
 /// What `sheaf plan` shows.
 #[derive(Debug, Serialize)]
@@ -40,25 +71,43 @@ pub struct Plan {
     pub data: String,
     /// Things to look at.
     pub warnings: Vec<String>,
+    /// The existing model that the job names.
+    #[serde(skip)]
+    pub existing: Option<Existing>,
+    /// Fingerprint of the rows that the `predict` section scores.
+    #[serde(skip)]
+    pub scored: Option<String>,
 }
 
-/// Checks an order; the errors name their places in the job file. Gives the fingerprint of the data it
-/// was checked against, and what the order will take (without what the cluster has).
-pub async fn validate(context: &Context, order: &Order, now_ns: i64) -> Result<(String, Estimate), Fault> {
+/// Checks an order; the errors name their places in the job file. A model that was resolved before stays the one.
+pub async fn validate(context: &Context, order: &Order, known: Option<Existing>, now_ns: i64) -> Result<Checked, Fault> {
     match order {
         Order::Run { job } => {
-            let plan = plan_job(job, &context.stores, now_ns).await?;
+            let sources = Sources { stores: &context.stores, registry: &context.registry, documents: &context.documents };
+            let plan = plan_known(&sources, job, known, now_ns).await?;
             let (units, shards) = (u64::from(plan.units), u64::from(plan.shards));
             let estimate = Estimate { rows: plan.rows, units, shards, encoded_bytes: plan.memory_bytes, ..Estimate::default() };
-            Ok((plan.data, estimate))
+            Ok(Checked { data: plan.data, estimate, existing: plan.existing, scored: plan.scored })
         }
         Order::Predict(order) => predict(context, order, now_ns).await,
     }
 }
 
 /// Plans a job and checks all of it.
-pub async fn plan_job(job: &Job, stores: &Stores, now_ns: i64) -> Result<Plan, Fault> {
+pub async fn plan_job(sources: &Sources<'_>, job: &Job, now_ns: i64) -> Result<Plan, Fault> {
+    plan_known(sources, job, None, now_ns).await
+}
+
+async fn plan_known(sources: &Sources<'_>, job: &Job, known: Option<Existing>, now_ns: i64) -> Result<Plan, Fault> {
+    match &job.model {
+        Some(reference) => existing::plan_with(sources, job, reference, known, now_ns).await,
+        None => plan_training(sources.stores, job, now_ns).await,
+    }
+}
+
+async fn plan_training(stores: &Stores, job: &Job, now_ns: i64) -> Result<Plan, Fault> {
     let mut errors = static_errors(job);
+    errors.extend(sections::folders(stores, job));
     let planned = match plan(job, stores, now_ns).await {
         Ok(planned) => planned,
         Err(DataError::Job(error)) => {
@@ -70,16 +119,20 @@ pub async fn plan_job(job: &Job, stores: &Stores, now_ns: i64) -> Result<Plan, F
     if let Err(more) = checks::requests(job, &planned.schema) {
         errors.extend(more);
     }
-    match Fitting::new(job, &planned.schema) {
-        Err(more) => errors.extend(more),
-        Ok(fitting) if errors.is_empty() => return Ok(describe(job, &planned, &fitting)),
-        Ok(_) => {}
-    }
-    Err(Fault::job(errors))
+    let fitting = match Fitting::new(job, &planned.schema) {
+        Ok(fitting) if errors.is_empty() => fitting,
+        Ok(_) => return Err(Fault::job(errors)),
+        Err(more) => return Err(Fault::job([errors, more].concat())),
+    };
+    let columns = fitting.roles();
+    let scored = match &job.predict {
+        Some(section) => Some(sections::plan_scored(stores, job, section, &columns, now_ns).await?),
+        None => None,
+    };
+    Ok(describe(job, &planned, columns, scored))
 }
 
-fn describe(job: &Job, planned: &Planned, fitting: &Fitting) -> Plan {
-    let columns = fitting.roles();
+fn describe(job: &Job, planned: &Planned, columns: Vec<ColumnUse>, scored: Option<Planned>) -> Plan {
     let used = columns.iter().filter(|c| c.used).count() as u64;
     let rows = planned.dataset.rows();
     let mut phases = vec!["plan"];
@@ -87,12 +140,16 @@ fn describe(job: &Job, planned: &Planned, fitting: &Fitting) -> Plan {
         Needs::Nothing => phases.push("prepare (shards point into the files)"),
         Needs::Count => phases.push("prepare (counts what the filter keeps)"),
         Needs::Materialise => phases.push("prepare (writes canonical shards)"),
+        Needs::Query => phases.push("prepare (runs the query on the workers and writes canonical shards)"),
     }
     phases.extend((!job.checks.is_empty()).then_some("check"));
-    phases.extend(["profile", "fit features"]);
-    if job.train.is_some() {
-        phases.extend(["train", "evaluate", "publish"]);
-    }
+    phases.extend(job.write.prepared.as_ref().map(|_| "write prepared"));
+    phases.extend(job.model.is_none().then_some(["profile", "fit features"]).into_iter().flatten());
+    phases.extend(job.write.features.as_ref().map(|_| "write features"));
+    phases.extend(job.train.as_ref().map(|_| ["train", "evaluate", "publish"]).into_iter().flatten());
+    phases.extend(scored.as_ref().map(|_| "predict"));
+    let mut warnings = planned.warnings.clone();
+    warnings.extend(scored.iter().flat_map(|scored| scored.warnings.clone()).map(|w| format!("predict: {w}")));
     Plan {
         phases: phases.into_iter().map(str::to_owned).collect(),
         sql: planned.explain.clone(),
@@ -102,7 +159,9 @@ fn describe(job: &Job, planned: &Planned, fitting: &Fitting) -> Plan {
         shards: planned.dataset.shards(),
         memory_bytes: rows * (used + 2) * 8,
         data: planned.dataset.fingerprint(),
-        warnings: planned.warnings.clone(),
+        warnings,
+        existing: None,
+        scored: scored.map(|scored| scored.dataset.fingerprint()),
     }
 }
 
@@ -110,6 +169,10 @@ fn describe(job: &Job, planned: &Planned, fitting: &Fitting) -> Plan {
 fn static_errors(job: &Job) -> Vec<JobError> {
     let mut errors = Vec::new();
     let Some(train) = &job.train else {
+        if job.predict.is_some() {
+            let error = JobError::at("predict", "`predict` without a model");
+            errors.push(error.hint("add `train`, or name an existing model: `model: NAME@latest`"));
+        }
         if job.publish.is_some() {
             errors.push(JobError::at("publish", "publishing fitted features without `train` is not supported yet"));
         }
@@ -127,21 +190,33 @@ fn static_errors(job: &Job) -> Vec<JobError> {
         errors.push(JobError::at("columns.target", format!("`{}` needs a target", train.algorithm)).hint(hint));
     }
     let task = task_of(&train.algorithm);
+    errors.extend(metric_errors(job, task));
+    for limit in job.evaluate.limits.iter().filter(|limit| job.split.is_none() && limit.segment != "train") {
+        let message = format!("there is no {} segment: the job has no `split`", limit.segment);
+        let error = JobError::at(place_of(limit), message);
+        errors.push(error.hint("add `split: {by: random, test: 0.2}`"));
+    }
+    errors
+}
+
+/// Metrics that the task does not have.
+fn metric_errors(job: &Job, task: &str) -> Vec<JobError> {
+    let mut errors = Vec::new();
     for (i, name) in job.evaluate.metrics.iter().enumerate() {
         if !metrics::known(task).contains(&metrics::canonical_name(name)) {
             errors.push(unknown_metric(format!("evaluate.metrics[{i}]"), name, task));
         }
     }
     for limit in &job.evaluate.limits {
-        let place = format!("evaluate.limits.{}.{}", limit.segment, limit.metric);
         if !metrics::known(task).contains(&metrics::canonical_name(&limit.metric)) {
-            errors.push(unknown_metric(place, &limit.metric, task));
-        } else if job.split.is_none() && limit.segment != "train" {
-            let message = format!("there is no {} segment: the job has no `split`", limit.segment);
-            errors.push(JobError::at(place, message).hint("add `split: {by: random, test: 0.2}`"));
+            errors.push(unknown_metric(place_of(limit), &limit.metric, task));
         }
     }
     errors
+}
+
+fn place_of(limit: &Limit) -> String {
+    format!("evaluate.limits.{}.{}", limit.segment, limit.metric)
 }
 
 fn unknown_metric(place: String, name: &str, task: &str) -> JobError {
@@ -172,18 +247,18 @@ pub fn metric_names(job: &Job, task: &str) -> Vec<String> {
     names
 }
 
-async fn predict(context: &Context, order: &Predict, now_ns: i64) -> Result<(String, Estimate), Fault> {
+async fn predict(context: &Context, order: &Predict, now_ns: i64) -> Result<Checked, Fault> {
     let artifact = load_artifact(context, order).await?;
     let planned = plan(&order.job, &context.stores, now_ns).await?;
     let session = context.stores.session(now_ns);
-    predict_scorer(artifact, order).compile(planned.schema.clone(), &session).map_err(Fault::from)?;
+    predict_rows(artifact, order).compile(planned.schema.clone(), &session).map_err(Fault::from)?;
     // Opened and dropped: whether the folder may be written is known before anything runs.
-    Output::open(&order.to, &crate::driver::predict_writer(order), "check")?;
+    Output::open(&context.stores, &order.to, &order.writer(), "check")?;
     let dataset = &planned.dataset;
     let (units, shards) = (u64::from(dataset.units()), u64::from(dataset.shards()));
     // Scoring keeps nothing.
     let estimate = Estimate { rows: dataset.rows(), units, shards, ..Estimate::default() };
-    Ok((dataset.fingerprint(), estimate))
+    Ok(Checked { data: dataset.fingerprint(), estimate, existing: None, scored: None })
 }
 
 /// The artifact of the model that an order names.

@@ -44,9 +44,11 @@ pub async fn end(context: &Context, job: &JobId, result: Result<Finish, Stop>) {
 /// Removes what a job needed only while it ran.
 async fn clean(context: &Context, job: &JobId) {
     checkpoint::forget(context, job).await;
-    let area = join(&context.base, &format!("jobs/{job}/prepared"));
-    if let Err(error) = retry::store(|| context.stores.delete_folder(&area)).await {
-        warn!(%job, area, %error, "the job's prepared shards are left behind");
+    for kind in ["prepared", "exchange"] {
+        let area = join(&context.base, &format!("jobs/{job}/{kind}"));
+        if let Err(error) = retry::store(|| context.stores.delete_folder(&area)).await {
+            warn!(%job, area, %error, "what the job wrote on its way is left behind");
+        }
     }
 }
 
@@ -60,7 +62,7 @@ pub async fn sweep(context: Context, ended: BTreeSet<JobId>) {
     let left = |object: &String| {
         let mut parts = object.rsplit_once("/jobs/")?.1.split('/');
         let (job, kind) = (JobId(parts.next()?.to_owned()), parts.next()?);
-        (matches!(kind, "prepared" | "checkpoints") && ended.contains(&job)).then_some(job)
+        (matches!(kind, "prepared" | "exchange" | "checkpoints") && ended.contains(&job)).then_some(job)
     };
     let jobs: BTreeSet<JobId> = objects.iter().filter_map(left).collect();
     for job in jobs {

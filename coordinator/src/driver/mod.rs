@@ -4,13 +4,18 @@
 pub mod account;
 pub mod checkpoint;
 mod ending;
+mod existing;
+mod folder;
 mod journal;
 mod phases;
 mod predict;
 mod run;
+mod stages;
 
 pub use ending::sweep;
-pub use predict::{chunks as predict_chunks, scorer as predict_scorer, writer as predict_writer};
+pub use existing::evaluated;
+pub use folder::chunks;
+pub use predict::rows as predict_rows;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -89,6 +94,15 @@ pub struct Finish {
     pub broken: Option<String>,
 }
 
+/// What a driver is at: a job plans and prepares rows of its own, and those that its model scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// The job's own rows.
+    Job,
+    /// Rows that are scored when all else has succeeded.
+    Prediction,
+}
+
 /// One job under way.
 struct Driver {
     context: Context,
@@ -96,6 +110,10 @@ struct Driver {
     now_ns: i64,
     /// Fingerprint of the data that the order was checked against.
     data: String,
+    /// Fingerprint of the rows that the job is to score.
+    scored: Option<String>,
+    /// What is under way: the job itself, or its predictions.
+    part: Part,
     /// What an earlier leader logged.
     journal: Journal,
     /// Newest checkpoint of an earlier leader.
@@ -139,6 +157,8 @@ impl Driver {
             job,
             now_ns: spec.now_ns,
             data: spec.data,
+            scored: spec.scored,
+            part: Part::Job,
             journal: Journal::new(record.phases),
             checkpoint: record.checkpoint,
             phase: 0,
@@ -152,9 +172,19 @@ impl Driver {
             let finished = driver.journal.finished();
             driver.log("info", None, format!("the coordinator was restarted; the job goes on behind {finished} finished phases"));
         }
-        match spec.order {
-            Order::Run { job } => run::run(&mut driver, &job).await,
-            Order::Predict(order) => predict::run(&mut driver, &order).await,
+        match (spec.order, spec.existing) {
+            (Order::Run { .. }, Some(existing)) => existing::run(&mut driver, &existing).await,
+            (Order::Run { job }, None) => run::run(&mut driver, &job).await,
+            (Order::Predict(order), _) => predict::run(&mut driver, &order).await,
+        }
+    }
+
+    /// Folder for the shards that have to be written, below the store.
+    fn area(&self) -> String {
+        let area = format!("jobs/{}/prepared", self.job);
+        match self.part {
+            Part::Job => area,
+            Part::Prediction => format!("{area}/scored"),
         }
     }
 
@@ -183,6 +213,10 @@ impl Driver {
 
     /// Enters a phase. If an earlier leader finished it, its document comes back.
     async fn enter<T: DeserializeOwned>(&mut self, phase: &str, detail: &str) -> Result<Option<T>, Fault> {
+        let phase = match self.part {
+            Part::Prediction if phase != "score" => &format!("{phase} predictions"),
+            _ => phase,
+        };
         let before_s = self.journal.entered(self.phase).map_or(0.0, |entered| now().since(entered).0 as f64 / 1e3);
         let (name, began) = (phase.to_owned(), Instant::now());
         let (warnings, accounts) = (self.warnings.len(), self.accounts.len());

@@ -3,9 +3,11 @@
 use serde::de::DeserializeOwned;
 use sheaf_cluster::stage::StagePlan;
 use sheaf_dataflow::dataset::{Counted, Dataset};
+use sheaf_dataflow::engine::{Preparing, Progress};
 use sheaf_dataflow::job::{Job, JobError};
 use sheaf_dataflow::pipeline::FitRequest;
 use sheaf_dataflow::plan::{MATERIALISED_SPLIT_WARNING, Needs, Planned, plan};
+use sheaf_proto::v1::{self, watch_job_response::Event as Watch};
 use sheaf_runtime::documents::join;
 use sheaf_runtime::fault::{Fault, Kind};
 use sheaf_runtime::work::{Work, decode_outputs};
@@ -41,6 +43,7 @@ pub async fn prepare(driver: &mut Driver, job: &Job, planned: &Planned) -> Resul
     let dataset = match planned.needs {
         Needs::Nothing => source,
         Needs::Materialise => materialise(driver, source).await?,
+        Needs::Query => compute(driver, planned).await?,
         Needs::Count => {
             let plan = StagePlan::tasks(source.units());
             let ended = driver.stage(plan, Work::Count { dataset: source.clone() }, false).await?;
@@ -65,10 +68,32 @@ pub async fn prepare(driver: &mut Driver, job: &Job, planned: &Planned) -> Resul
 }
 
 async fn materialise(driver: &mut Driver, dataset: Dataset) -> Result<Dataset, Fault> {
-    let area = join(&driver.context.base, &format!("jobs/{}/prepared", driver.job));
+    let area = join(&driver.context.base, &driver.area());
     let ended = driver.stage(StagePlan::one_task(), Work::Materialise { dataset, area }, false).await?;
     let mut written: Vec<Dataset> = outputs(&ended)?;
     written.pop().ok_or_else(|| Fault::internal("writing the shards gave nothing"))
+}
+
+/// Has the query engine compute the rows and write them.
+async fn compute(driver: &mut Driver, planned: &Planned) -> Result<Dataset, Fault> {
+    let copies = format!("jobs/{}/exchange/{}", driver.job, driver.phase);
+    let (area, copies) = (join(&driver.context.base, &driver.area()), join(&driver.context.base, &copies));
+    let preparing = Preparing { area, copies, partitions: None };
+    let (queries, mut waiting) = (driver.context.queries.clone(), false);
+    let mut shown = Progress::default();
+    let prepared = queries.prepare(planned, &preparing, |progress: Progress| {
+        if progress == Progress::default() && !waiting {
+            driver.log("info", None, "waiting for a worker to run the query".to_owned());
+            waiting = true;
+        }
+        if progress != shown {
+            shown = progress;
+            let (done, total) = (u64::from(progress.tasks_done), u64::from(progress.tasks));
+            let phase = "prepare".to_owned();
+            driver.show(Watch::PhaseProgress(v1::PhaseProgress { phase, done, total, ..Default::default() }));
+        }
+    });
+    Ok(prepared.await?)
 }
 
 /// Outputs of a stage of tasks, in task order.
@@ -90,7 +115,7 @@ pub async fn measure(
 ) -> Result<(serde_json::Value, Ended), Fault> {
     let sticky = u64::from_str_radix(&dataset.fingerprint()[..16], 16).ok();
     let plan = StagePlan::shards(dataset.shards(), dataset.boundaries(), sticky);
-    let work = Work::Steps { dataset: dataset.clone(), view: request.view, program: request.program };
+    let work = Work::Steps { dataset: dataset.clone(), view: Box::new(request.view), program: request.program };
     let label = request.label;
     let ended = driver
         .stage(plan, work, checkpoints)

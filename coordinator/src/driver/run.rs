@@ -17,9 +17,10 @@ use sheaf_learn::program::ProgramSpec;
 use sheaf_learn::statistics::moments::{ColumnMoments, MomentsOutput};
 use sheaf_runtime::artifact::Artifact;
 use sheaf_runtime::fault::Fault;
+use sheaf_runtime::order::ModelId;
 use sheaf_runtime::registry::Record;
 
-use super::{Driver, Finish, account, phases};
+use super::{Driver, Finish, account, phases, predict, stages};
 use crate::crash;
 use crate::validate::{metric_names, task_of};
 
@@ -27,16 +28,18 @@ use crate::validate::{metric_names, task_of};
 pub async fn run(driver: &mut Driver, job: &Job) -> Result<Finish, Fault> {
     let planned = phases::pin(driver, job).await?;
     let dataset = phases::prepare(driver, job, &planned).await?;
-    let mut report = Report { data: dataset.fingerprint(), rows: dataset.rows(), ..Report::default() };
+    let mut report = Report::of(&dataset);
     check(driver, job, &planned, &dataset, &mut report).await?;
     if let Some(broken) = broken_checks(&report.checks) {
         return Ok(Finish { result: report.result(driver, job, "failed"), broken: Some(broken) });
     }
+    stages::prepared(driver, job, &dataset, &mut report).await?;
     profile(driver, job, &planned, &dataset, &mut report).await?;
     let pipeline = fit(driver, job, &planned, &dataset).await?;
     for warning in profile_warnings(&pipeline, &json!(report.profile))? {
         driver.warn(warning);
     }
+    stages::features(driver, job, &pipeline, &planned, &dataset, &mut report).await?;
     let Some(train) = &job.train else {
         return Ok(Finish { result: report.result(driver, job, "succeeded"), broken: None });
     };
@@ -48,26 +51,57 @@ pub async fn run(driver: &mut Driver, job: &Job) -> Result<Finish, Fault> {
     }
     let artifact = Artifact::new(pipeline, trained.fitted.model);
     report.sha256 = artifact.sha256()?;
-    evaluate(driver, job, train, &artifact, &dataset, &mut report).await?;
+    let view = View::features(job, &artifact.pipeline);
+    evaluate(driver, job, task_of(&train.algorithm), view, &artifact, &dataset, &mut report).await?;
     let broken = judge_limits(job, &mut report);
-    publish(driver, job, &artifact, report, broken).await
+    let mut finish = publish(driver, job, &artifact, report, broken).await?;
+    if let (Some(section), None) = (&job.predict, &finish.broken) {
+        let model = model_of(driver, &artifact, &finish.result).await?;
+        predict::section(driver, job, section, model, &mut finish.result).await?;
+    }
+    Ok(finish)
+}
+
+/// The model that the job has just made, as its result names it.
+async fn model_of(driver: &Driver, artifact: &Artifact, result: &Value) -> Result<ModelId, Fault> {
+    let (name, version) = (result["model"]["name"].as_str(), result["model"]["version"].as_u64());
+    let reference = match (name, version) {
+        (Some(name), Some(version)) => format!("{name}@{version}"),
+        _ => driver.job.0.clone(),
+    };
+    Ok(ModelId {
+        reference,
+        name: name.map(str::to_owned),
+        version: version.and_then(|v| u32::try_from(v).ok()),
+        sha256: artifact.sha256()?,
+        artifact: driver.context.documents.put(artifact).await?,
+    })
 }
 
 /// What the result object is made of.
 #[derive(Default)]
-struct Report {
+pub struct Report {
     data: String,
     rows: u64,
-    checks: Vec<CheckOutcome>,
+    /// What the checks came to.
+    pub checks: Vec<CheckOutcome>,
     profile: MomentsOutput,
     training: Value,
     metrics: Option<MetricsOutput>,
     limits: Vec<Value>,
     sha256: String,
-    model: Value,
+    /// The model: `{name, version, sha256}`.
+    pub model: Value,
+    /// Folders that were written.
+    pub outputs: Vec<String>,
 }
 
 impl Report {
+    /// The report of a job over these rows.
+    pub fn of(dataset: &Dataset) -> Self {
+        Self { data: dataset.fingerprint(), rows: dataset.rows(), ..Self::default() }
+    }
+
     /// Rows by segment: those measured, or those profiled in a job that trains nothing.
     fn segment_rows(&self) -> BTreeMap<String, u64> {
         if let Some(metrics) = &self.metrics {
@@ -77,9 +111,9 @@ impl Report {
         self.profile.segments.iter().map(|(segment, columns)| (segment.clone(), first(columns))).collect()
     }
 
-    fn result(&self, driver: &Driver, job: &Job, state: &str) -> Value {
+    /// The result object.
+    pub fn result(&self, driver: &Driver, job: &Job, state: &str) -> Value {
         let metrics = self.metrics.as_ref().map_or_else(|| json!({}), |m| json!(m.segments));
-        let phases: Vec<Value> = driver.seconds.iter().map(|(name, seconds)| json!({"name": name, "seconds": seconds})).collect();
         let mut rows = json!({"prepared": self.rows});
         for (segment, count) in self.segment_rows() {
             rows[segment] = json!(count);
@@ -96,17 +130,24 @@ impl Report {
             "limits": self.limits,
             "checks": self.checks,
             "training": self.training,
-            "phases": phases,
+            "phases": predict::phase_list(driver),
             "work": account::work(&driver.accounts),
             "rows": rows,
             "data": self.data,
-            "outputs": [],
+            "outputs": self.outputs,
             "warnings": driver.warnings,
         })
     }
 }
 
-async fn check(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Dataset, report: &mut Report) -> Result<(), Fault> {
+/// Counts what the checks look at and judges them.
+pub async fn check(
+    driver: &mut Driver,
+    job: &Job,
+    planned: &Planned,
+    dataset: &Dataset,
+    report: &mut Report,
+) -> Result<(), Fault> {
     if job.checks.is_empty() {
         return Ok(());
     }
@@ -125,7 +166,8 @@ async fn check(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Data
     driver.finish(&report.checks).await
 }
 
-fn broken_checks(outcomes: &[CheckOutcome]) -> Option<String> {
+/// What the broken checks say.
+pub fn broken_checks(outcomes: &[CheckOutcome]) -> Option<String> {
     let broken: Vec<String> = outcomes
         .iter()
         .filter(|o| !o.passed && o.severity == Severity::Fail)
@@ -186,15 +228,16 @@ async fn learn(driver: &mut Driver, job: &Job, train: &Train, pipeline: &Pipelin
     Ok(trained)
 }
 
-async fn evaluate(
+/// Measures a model over a view of the rows.
+pub async fn evaluate(
     driver: &mut Driver,
     job: &Job,
-    train: &Train,
+    task: &str,
+    view: View,
     artifact: &Artifact,
     dataset: &Dataset,
     report: &mut Report,
 ) -> Result<(), Fault> {
-    let task = task_of(&train.algorithm);
     let names = metric_names(job, task);
     if let Some(output) = driver.enter("evaluate", &names.join(", ")).await? {
         report.metrics = Some(output);
@@ -202,7 +245,7 @@ async fn evaluate(
     }
     let params = json!({"model": artifact.model, "task": task, "metrics": names});
     let program = ProgramSpec { name: "metrics".into(), params, schema: artifact.pipeline.schema.clone() };
-    let request = FitRequest { label: "evaluate".into(), view: View::features(job, &artifact.pipeline), program };
+    let request = FitRequest { label: "evaluate".into(), view, program };
     let (value, _) = phases::measure(driver, dataset, request, false).await?;
     let output: MetricsOutput = serde_json::from_value(value).map_err(|e| Fault::internal(format!("read metrics: {e}")))?;
     driver.finish(&output).await?;
@@ -211,7 +254,7 @@ async fn evaluate(
 }
 
 /// Compares limits with metrics; gives what is broken. A metric that does not exist breaks its limit.
-fn judge_limits(job: &Job, report: &mut Report) -> Option<String> {
+pub fn judge_limits(job: &Job, report: &mut Report) -> Option<String> {
     let metrics = report.metrics.as_ref();
     let mut broken = Vec::new();
     for limit in &job.evaluate.limits {

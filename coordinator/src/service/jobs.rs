@@ -50,7 +50,15 @@ impl JobService for Jobs {
             serde_json::from_str(&request.order).map_err(|e| Status::invalid_argument(format!("malformed order: {e}")))?;
         let deadline_ms = (request.deadline_ms > 0).then_some(request.deadline_ms);
         let ticket = Ticket::new(request.idempotency_key, request.namespace, request.priority, deadline_ms)?;
-        let spec = Spec { order, now_ns: 0, data: String::new(), retry_of: None, estimate: Estimate::default() };
+        let spec = Spec {
+            order,
+            now_ns: 0,
+            data: String::new(),
+            existing: None,
+            scored: None,
+            retry_of: None,
+            estimate: Estimate::default(),
+        };
         let accepted = submit::submit(&self.context, &self.gates, spec, ticket).await?;
         Ok(Response::new(v1::SubmitJobResponse {
             job: accepted.job,

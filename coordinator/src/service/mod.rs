@@ -2,4 +2,5 @@
 
 pub mod jobs;
 pub mod nodes;
+pub mod queries;
 pub mod workers;

@@ -4,6 +4,7 @@ use std::pin::Pin;
 
 use sheaf_cluster::Event;
 use sheaf_cluster::id::{Step, WorkerId};
+use sheaf_dataflow::engine::{Member, Scheduler, Signal};
 use sheaf_proto::convert::{BlockOf, Missing, StageOf, TokenOf};
 use sheaf_proto::v1::{self, join_cluster_request::Report, worker_service_server::WorkerService};
 use sheaf_runtime::auth::Origin;
@@ -78,9 +79,53 @@ impl WorkerService for Workers {
         Ok(Response::new(v1::FetchMessageResponse { message }))
     }
 
+    type FollowQueriesStream = Pin<Box<dyn Stream<Item = Result<v1::FollowQueriesResponse, Status>> + Send>>;
+
+    async fn follow_queries(
+        &self,
+        request: Request<v1::FollowQueriesRequest>,
+    ) -> Result<Response<Self::FollowQueriesStream>, Status> {
+        self.context.accepting()?;
+        let v1::FollowQueriesRequest { name, threads, memory_bytes } = request.into_inner();
+        let scheduler = self.context.queries.scheduler().clone();
+        let signals = scheduler.signals();
+        scheduler.joined(&name, Member { threads, memory: memory_bytes }).await;
+        let following = Following { name, scheduler };
+        let signals = tokio_stream::wrappers::BroadcastStream::new(signals).map(move |signal| {
+            // The worker is a member for as long as somebody sends it signals.
+            let _member = &following;
+            // Whoever missed signals has missed reasons to poll, which it does anyway.
+            Ok(v1::FollowQueriesResponse { signal: Some(signal.map_or(wire_signal(Signal::Work), wire_signal)) })
+        });
+        let until_closing = futures::StreamExt::take_until(signals, self.context.closing.clone().cancelled_owned());
+        Ok(Response::new(Box::pin(until_closing)))
+    }
+
     async fn push_blocks(&self, request: Request<v1::PushBlocksRequest>) -> Result<Response<v1::PushBlocksResponse>, Status> {
         self.context.events.send(Input::Blocks(blocks(request.into_inner())?));
         Ok(Response::new(v1::PushBlocksResponse {}))
+    }
+}
+
+/// A worker in the query engine.
+struct Following {
+    name: String,
+    scheduler: Scheduler,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let (name, scheduler) = (std::mem::take(&mut self.name), self.scheduler.clone());
+        tokio::spawn(async move { scheduler.lost(&name).await });
+    }
+}
+
+fn wire_signal(signal: Signal) -> v1::follow_queries_response::Signal {
+    use v1::follow_queries_response::Signal as Wire;
+    match signal {
+        Signal::Work => Wire::Work(v1::QueryWork {}),
+        Signal::Cancel(query) => Wire::Cancelled(query),
+        Signal::Ended(query) => Wire::Ended(query),
     }
 }
 
