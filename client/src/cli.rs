@@ -2,6 +2,7 @@
 
 mod cluster;
 mod jobs;
+mod rows;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,18 +13,24 @@ use sheaf_runtime::memory::parse_size;
 use sheaf_runtime::telemetry::LogFormat;
 
 use crate::command::pki::PkiCommand;
+use crate::generate;
+use crate::render::format;
 pub use cluster::{
     AskArgs, ClusterCommand, ConnectArgs, ContextAddArgs, ContextCommand, CoordinatorArgs, DrainArgs, ProofArgs, StatusArgs,
     TlsArgs, WorkerArgs,
 };
 pub use jobs::{CancelArgs, JobsCommand, JobsListArgs, LogsArgs, RetryArgs, ShowJobArgs, SubmitArgs, WaitArgs, WatchArgs};
+pub use rows::{DataCommand, DataSchemaArgs, HeadArgs, HeadFormat, LookArgs, RowFormat, SqlArgs, Stage, TextArgs};
 
 const EXAMPLES: &str = "\
 Examples:
   sheaf demo card-fraud                          generate data, train, evaluate, publish
+  sheaf demo diabetes-risk                       the same over five tables: joins, windows, aggregates
   sheaf run job.yaml                             run a job on an embedded cluster
   sheaf run job.yaml --workers 4 -o json         four worker processes, one JSON object at the end
   sheaf plan job.yaml                            what would run, and why each column is used or not
+  sheaf data head data/                          the first rows of a table
+  sheaf sql 'SELECT count(*) AS n FROM t' --table t=data/ --workers 2
   sheaf models list
   sheaf predict card-fraud@latest --table transactions=new/ --to scored/
 
@@ -65,7 +72,7 @@ pub struct Cli {
 pub enum Command {
     /// Runs a job file on an embedded cluster: a coordinator and worker processes on this machine
     #[command(
-        after_help = "Examples:\n  sheaf run job.yaml\n  sheaf run job.yaml --set as_of=2026-10-01 --table transactions=new/ --workers 4"
+        after_help = "Examples:\n  sheaf run job.yaml\n  sheaf run job.yaml --set as_of=2026-10-01 --table transactions=new/ --workers 4\n\nBeside training, a job may score rows (`predict: {tables: {rows: new/}, to: scored/}`), write its stages\n(`write: {prepared: out/}`), or measure and score with a model that is there (`model: card-fraud@latest`).\nIt reads and writes below its own folder and what --allow-root names."
     )]
     Run(RunArgs),
     /// Shows what a job would do: phases, SQL plan, every column with its role, rows, memory
@@ -79,11 +86,19 @@ pub enum Command {
     /// Lists and shows models of the registry
     #[command(subcommand, after_help = "Examples:\n  sheaf models list\n  sheaf models show card-fraud@latest")]
     Models(ModelsCommand),
-    /// Generates data
-    #[command(subcommand, after_help = "Example:\n  sheaf data generate card-fraud --rows 1000000 --out data/transactions")]
+    /// Answers a SELECT over tables, on a cluster
+    #[command(
+        after_help = "Examples:\n  sheaf sql \"SELECT category, count(*) AS n FROM t GROUP BY category ORDER BY n DESC\" --table t=data/transactions --workers 2\n  sheaf sql \"SELECT * FROM t WHERE day = \\$day\" --table t=s3://bucket/t/ --set day=2026-10-01 -o csv > day.csv\n  sheaf sql --table t=data/ --table c=customers.csv --to joined.parquet < query.sql\n\nTimes are UTC. Ctrl-C cancels the statement on the cluster."
+    )]
+    Sql(Box<SqlArgs>),
+    /// Generates data, and shows rows and columns of data
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  sheaf data generate card-fraud --rows 1000000 --out data/transactions\n  sheaf data head data/transactions\n  sheaf data schema data/transactions"
+    )]
     Data(DataCommand),
     /// Generates data and runs an example on it from end to end
-    #[command(after_help = "Example:\n  sheaf demo card-fraud --rows 200000")]
+    #[command(after_help = datasets("Examples:\n  sheaf demo card-fraud --rows 200000\n  sheaf demo vehicle-sensors --workers 3"))]
     Demo(DemoArgs),
     /// Submits a job file to a cluster
     #[command(
@@ -357,29 +372,22 @@ pub struct ShowArgs {
     pub output: Format,
 }
 
-/// `sheaf data`.
-#[derive(Debug, Subcommand)]
-pub enum DataCommand {
-    /// Writes a seeded dataset as Parquet: equal columns for a seed, whatever the threads and files
-    #[command(after_help = "Example:\n  sheaf data generate card-fraud --rows 1000000 --seed 7 --out data/transactions")]
-    Generate(GenerateArgs),
-}
-
 /// `sheaf data generate`.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// Dataset; `card-fraud`
+    /// Dataset
+    #[arg(value_parser = dataset_names())]
     pub name: String,
-    /// Rows
-    #[arg(long, default_value_t = 1_000_000)]
-    pub rows: u64,
+    /// Number of transactions, patients or readings [default: the dataset's own, below]
+    #[arg(long, value_name = "N")]
+    pub rows: Option<u64>,
     /// Seed of all values
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// Folder for the files
-    #[arg(long, value_name = "DIR")]
+    /// Folder for the files; several tables get a folder each in it
+    #[arg(long, visible_alias = "to", value_name = "DIR")]
     pub out: PathBuf,
-    /// Number of files
+    /// Number of Parquet files of each table
     #[arg(long)]
     pub files: Option<u32>,
     /// Threads; 0: all
@@ -393,12 +401,12 @@ pub struct GenerateArgs {
 /// `sheaf demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Demo; `card-fraud`
-    #[arg(value_parser = ["card-fraud"])]
+    /// Demo
+    #[arg(value_parser = dataset_names())]
     pub name: String,
-    /// Rows to generate
-    #[arg(long, default_value_t = 1_000_000)]
-    pub rows: u64,
+    /// Number of transactions, patients or readings to generate [default: the demo's own, below]
+    #[arg(long, value_name = "N")]
+    pub rows: Option<u64>,
     /// Seed of the data
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
@@ -426,6 +434,19 @@ pub fn parse() -> Result<Cli, Exit> {
         let _ = error.print();
         if error.use_stderr() { Exit::Usage } else { Exit::Done }
     })
+}
+
+/// What can be generated, for values, completion and errors.
+fn dataset_names() -> clap::builder::PossibleValuesParser {
+    let value = |d: &generate::Dataset| clap::builder::PossibleValue::new(d.name).help(d.about);
+    generate::DATASETS.iter().map(value).collect::<Vec<_>>().into()
+}
+
+/// `examples`, then the usual size of each dataset.
+fn datasets(examples: &str) -> String {
+    let line = |d: &generate::Dataset| format!("\n  {:<16} {:>9} {}", d.name, format::count(d.rows), d.counts);
+    let sizes: String = generate::DATASETS.iter().map(line).collect();
+    format!("Usual sizes:{sizes}\n\n{examples}")
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

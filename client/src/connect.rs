@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sheaf_proto::MAX_MESSAGE_BYTES;
 use sheaf_proto::v1::job_service_client::JobServiceClient;
+use sheaf_proto::v1::query_service_client::QueryServiceClient;
 use sheaf_runtime::connect::{Target, Trust};
 use sheaf_runtime::exit::Exit;
 use sheaf_runtime::secret::Secret;
@@ -12,7 +13,7 @@ use sheaf_runtime::tls::TlsFiles;
 
 use crate::cli::{ConnectArgs, ProofArgs, TlsArgs};
 use crate::context::{self, Context, Contexts, Tls, read_secret};
-use crate::embedded::Client;
+use crate::embedded::{Client, QueryClient};
 use crate::failure::Failure;
 
 /// Looks up an environment variable.
@@ -129,6 +130,12 @@ pub fn from_env(env: Env) -> Result<Option<Trust>, Failure> {
 pub async fn connect(place: &Place) -> Result<Client, Failure> {
     let channel = sheaf_runtime::connect::connect(&place.target).await?;
     Ok(JobServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES))
+}
+
+/// Connects to the coordinator of a place to ask questions in SQL.
+pub async fn connect_to_ask(place: &Place) -> Result<QueryClient, Failure> {
+    let channel = sheaf_runtime::connect::connect(&place.target).await?;
+    Ok(QueryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES))
 }
 
 #[cfg(test)]

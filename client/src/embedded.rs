@@ -14,6 +14,7 @@ use sheaf_coordinator::{CHECKPOINT_EVERY, Coordinator, CoordinatorOptions};
 use sheaf_dataflow::stores::StoreOptions;
 use sheaf_proto::MAX_MESSAGE_BYTES;
 use sheaf_proto::v1::job_service_client::JobServiceClient;
+use sheaf_proto::v1::query_service_client::QueryServiceClient;
 use sheaf_runtime::auth::Role;
 use sheaf_runtime::connect::{Channel, Target, Trust, connect};
 use sheaf_runtime::retry::Backoff;
@@ -31,6 +32,9 @@ pub const STORES_VARIABLE: &str = "SHEAF_STORES";
 
 /// A client of the coordinator.
 pub type Client = JobServiceClient<Channel>;
+
+/// A client of the coordinator that asks questions in SQL.
+pub type QueryClient = QueryServiceClient<Channel>;
 
 /// How the cluster is made.
 #[derive(Debug, Clone)]
@@ -116,11 +120,22 @@ impl Embedded {
 
     /// A client of the coordinator, over the wire like any other.
     pub async fn client(&self) -> anyhow::Result<Client> {
-        let trust = Trust::Secret(self.secret.of(Role::Client));
-        let target = Target { address: self.coordinator.address.to_string(), trust };
-        Ok(JobServiceClient::new(connect(&target).await?)
+        Ok(JobServiceClient::new(self.channel().await?)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    /// A client of the coordinator that asks questions in SQL.
+    pub async fn query_client(&self) -> anyhow::Result<QueryClient> {
+        Ok(QueryServiceClient::new(self.channel().await?)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    async fn channel(&self) -> anyhow::Result<Channel> {
+        let trust = Trust::Secret(self.secret.of(Role::Client));
+        let target = Target { address: self.coordinator.address.to_string(), trust };
+        Ok(connect(&target).await?)
     }
 
     /// Resolves, with the reason, when nothing will ever go on: workers die faster than they get anything

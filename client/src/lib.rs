@@ -11,6 +11,7 @@ pub mod failure;
 pub mod generate;
 pub mod jobfile;
 pub mod render;
+pub mod rows;
 pub mod top;
 pub mod watch;
 

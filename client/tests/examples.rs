@@ -26,7 +26,7 @@ fn every_example_is_a_job() {
     let mut names: Vec<String> =
         std::fs::read_dir(folder("")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["breast-cancer", "card-fraud", "diabetes"]);
+    assert_eq!(names, ["breast-cancer", "card-fraud", "diabetes", "diabetes-risk", "vehicle-sensors"]);
     for name in names {
         let job = job(&name);
         assert_eq!(job.name, name);

@@ -107,6 +107,42 @@ fn short_forms_of_roles_and_long_paths_keep_their_place() {
 }
 
 #[test]
+fn views_predictions_and_folders_are_read() {
+    let text = "version: 1
+name: small
+params: {day: 2026-01-02, data: data}
+tables:
+  rows: {path: $data/rows.csv, csv: {delimiter: \";\"}}
+  recent: {sql: \"SELECT * FROM rows WHERE at >= $day AND price <> '$$5'\"}
+train: {algorithm: linear_regression, target: y}
+predict: {from: recent, tables: {rows: $data/new.csv}, where: at < $now, keep: at, to: $data/scored/}
+write: {prepared: out/prepared, features: ./out/matrix/}
+";
+    let file = good(text, &overrides());
+    let job = &file.job;
+    assert_eq!(job.tables[1].sql.as_deref(), Some("SELECT * FROM rows WHERE at >= $day AND price <> '$$5'"));
+    let predict = job.predict.as_ref().unwrap();
+    assert_eq!((predict.from.as_deref(), predict.filter.as_deref()), (Some("recent"), Some("at < $now")));
+    assert_eq!((predict.keep.as_slice(), predict.to.as_str()), (&["at".to_owned()][..], "/jobs/data/scored/"));
+    assert_eq!(job.tables[0].replaced_by(&predict.tables[0]).csv.delimiter, ';');
+    assert_eq!(job.write.prepared.as_deref(), Some("/jobs/out/prepared"));
+    assert_eq!(job.write.features.as_deref(), Some("/jobs/out/matrix/"));
+    let at = |path: &str| file.spans.nearest(path).map(|place| place.line);
+    assert_eq!((at("tables.recent.sql"), at("predict.tables.rows.path"), at("write.features")), (Some(6), Some(8), Some(9)));
+}
+
+#[test]
+fn a_model_brings_its_own_tables() {
+    let mut given = overrides();
+    given.tables = vec![("rows".into(), "/new".into()), ("customers".into(), "/c.csv".into())];
+    let text = "version: 1\nname: small\nmodel: card-fraud@production\nevaluate: {limits: {test.auc: {min: 0.5}}}\n";
+    let job = good(text, &given).job;
+    assert_eq!(job.model.as_deref(), Some("card-fraud@production"));
+    let tables: Vec<_> = job.tables.iter().map(|t| (t.name.as_str(), t.path.as_str())).collect();
+    assert_eq!(tables, [("rows", "/new"), ("customers", "/c.csv")]);
+}
+
+#[test]
 fn errors_of_the_coordinator_get_their_place() {
     let file = good(CARD_FRAUD, &overrides());
     let at = |path: &str| {
@@ -339,4 +375,12 @@ fn the_example_of_the_reference_is_read() {
     let page = include_str!("../../docs/job-file.md");
     let block = page.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     assert_eq!(good(block, &overrides()).job.features.len(), 5);
+    // The other blocks are whole jobs, or sections of one.
+    for block in page.split("```yaml\n").skip(2).filter_map(|rest| rest.split("```").next()) {
+        let head = "version: 1\nname: small\nparams: {as_of: 2026-10-01}\n";
+        let train = if block.starts_with("predict") { "train: {algorithm: linear_regression, target: y}\n" } else { "" };
+        let tables = if block.starts_with("tables") { "" } else { "tables: {transactions: data/}\n" };
+        let whole = if block.starts_with("version") { block.to_owned() } else { [head, tables, train, block].concat() };
+        good(&whole, &overrides());
+    }
 }

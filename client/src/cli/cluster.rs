@@ -142,6 +142,12 @@ pub struct WorkerArgs {
     /// Shows metrics, liveness and readiness here; loopback only
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<SocketAddr>,
+    /// Serves rows of queries to other workers here [default: a free port; on loopback unless there is TLS]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Host by which other workers reach this one [default: the address on the way to the coordinator]
+    #[arg(long, value_name = "HOST")]
+    pub advertise: Option<String>,
     /// File with a join token, see `sheaf pki token`: the worker gets a certificate for it and renews it by itself
     #[arg(long, value_name = "FILE", requires = "state", conflicts_with_all = ["secret_file", "tls_ca", "tls_cert", "tls_key"])]
     pub token_file: Option<PathBuf>,

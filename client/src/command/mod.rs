@@ -1,11 +1,13 @@
 //! Commands: a file each. Each gives an exit code or a failure; only this file prints failures.
 
+mod answer;
 mod cluster;
 mod context;
 mod coordinator;
 mod data;
 mod demo;
 mod jobs;
+mod look;
 mod models;
 pub mod pki;
 mod plan;
@@ -13,6 +15,7 @@ mod predict;
 mod run;
 mod setup;
 mod shell;
+mod sql;
 mod submit;
 mod top;
 mod worker;
@@ -67,7 +70,10 @@ fn execute(command: Command) -> Result<Exit, Failure> {
         Command::Context(command) => context::context(command),
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { dir } => shell::man(dir.as_deref()),
+        Command::Sql(args) => wait(sql::sql(*args)),
         Command::Data(DataCommand::Generate(args)) => data::generate(&args),
+        Command::Data(DataCommand::Head(args)) => wait(look::head(args)),
+        Command::Data(DataCommand::Schema(args)) => wait(look::schema(args)),
         Command::Schema(SchemaCommand::Job) => print_json(&crate::jobfile::schema()),
         Command::Pki(command) => pki::pki(command),
         Command::Run(args) => wait(run::run(args)),

@@ -1,9 +1,11 @@
 //! `sheaf plan`: what a job would do, without doing it.
 
-use sheaf_coordinator::validate::{Plan, plan_job};
+use sheaf_coordinator::validate::{Plan, Sources, plan_job};
+use sheaf_runtime::documents::Documents;
 use sheaf_runtime::exit::Exit;
 use sheaf_runtime::fault::{Fault, Kind};
 use sheaf_runtime::order::pin_now;
+use sheaf_runtime::registry::Registry;
 
 use super::{print, print_json, setup};
 use crate::cli::{Format, PlanArgs};
@@ -20,7 +22,9 @@ pub async fn plan(args: PlanArgs) -> Result<Exit, Failure> {
     let now_ns = setup::now_ns();
     let mut job = loaded.file.job.clone();
     pin_now(&mut job, now_ns);
-    let plan = plan_job(&job, &stores, now_ns).await.map_err(|fault| refused(&loaded, fault))?;
+    let (registry, documents) = (Registry::new(stores.clone(), &store), Documents::new(stores.clone(), &store));
+    let sources = Sources { stores: &stores, registry: &registry, documents: &documents };
+    let plan = plan_job(&sources, &job, now_ns).await.map_err(|fault| refused(&loaded, fault))?;
     match args.output {
         Format::Json => print_json(&serde_json::to_value(&plan).map_err(|e| Failure::new(Exit::Failed, e.to_string()))?),
         Format::Table => print(&text(&plan, &Look::stdout())),

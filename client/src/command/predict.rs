@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use sheaf_coordinator::driver::{predict_chunks, predict_scorer, predict_writer};
+use sheaf_coordinator::driver::{chunks, predict_rows};
 use sheaf_dataflow::dataset::{Counted, Dataset};
-use sheaf_dataflow::job::{FeatureStep, Job, Param, Table};
-use sheaf_dataflow::plan::{Needs, plan};
+use sheaf_dataflow::job::{Job, Param, Table};
+use sheaf_dataflow::plan::{Needs, Planned, plan};
 use sheaf_dataflow::reader::Reader;
 use sheaf_dataflow::sink::materialise;
 use sheaf_dataflow::stores::Stores;
@@ -15,10 +15,10 @@ use sheaf_runtime::artifact::Artifact;
 use sheaf_runtime::documents::Documents;
 use sheaf_runtime::exit::Exit;
 use sheaf_runtime::fault::Fault;
-use sheaf_runtime::order::{Order, Predict, pin_now};
+use sheaf_runtime::order::{Order, Predict, pin_now, scoring};
 use sheaf_runtime::output::Output;
 use sheaf_runtime::registry::{Record, Registry};
-use sheaf_worker::score::{file_name, score_chunk};
+use sheaf_worker::chunk::{file_name, write_chunk};
 
 use super::run::{Done, execute, finish};
 use super::{print, print_json, setup};
@@ -42,7 +42,9 @@ pub async fn predict(args: PredictArgs) -> Result<Exit, Failure> {
         reference: args.model.clone(),
         to,
         keep: args.keep.clone(),
+        writer: None,
     };
+    roots.extend(written_root(&order.to)?);
     let options = setup::store_options(&store, &roots)?;
     let progress = if args.local.quiet { Progress::quiet() } else { Progress::stderr() };
     let Some(workers) = args.workers else {
@@ -79,16 +81,7 @@ fn show(args: &PredictArgs, result: &serde_json::Value) -> Result<Exit, Failure>
 
 /// The model's own job with tables replaced, nothing to check, split or train; and what it may read.
 fn scoring_job(args: &PredictArgs, record: &Record) -> Result<(Job, Vec<PathBuf>), Failure> {
-    let features: Vec<FeatureStep> = Vec::new();
-    let mut job = Job {
-        checks: Vec::new(),
-        split: None,
-        features,
-        train: None,
-        publish: None,
-        evaluate: Default::default(),
-        ..record.job.clone()
-    };
+    let mut job = scoring(&record.job);
     // The time of training is not the time of scoring.
     job.params.remove("now");
     let mut roots =
@@ -97,8 +90,7 @@ fn scoring_job(args: &PredictArgs, record: &Record) -> Result<(Job, Vec<PathBuf>
         let path = setup::absolute(input)?;
         roots.extend(root_of(&path));
         job.prepare = None;
-        job.tables =
-            vec![Table { name: "prepared".into(), path, format: None, csv: Default::default(), schema: Default::default() }];
+        job.tables = vec![Table::at("prepared", path)];
     }
     for (name, path) in setup::absolute_tables(&args.table)? {
         roots.extend(root_of(&path));
@@ -106,7 +98,7 @@ fn scoring_job(args: &PredictArgs, record: &Record) -> Result<(Job, Vec<PathBuf>
         let table = job.tables.iter_mut().find(|t| t.name == name);
         let table = table
             .ok_or_else(|| Failure::usage(format!("the model has no table `{name}`; its tables are {}", known.join(", "))))?;
-        table.path = path;
+        *table = table.replaced_by(&Table::at(name, path));
     }
     if args.input.is_none() && args.table.is_empty() {
         return Err(Failure::usage(format!(
@@ -137,13 +129,21 @@ fn retyped(old: &Param, text: &str) -> Result<Param, String> {
 }
 
 /// The folder that a path given on the command line allows: the user named it himself.
-fn root_of(path: &str) -> Option<PathBuf> {
+pub fn root_of(path: &str) -> Option<PathBuf> {
     if path.contains("://") {
         return None;
     }
     let fixed = path.split(['*', '?', '[']).next().unwrap_or(path);
     let path = Path::new(fixed);
     if path.is_dir() { Some(path.to_owned()) } else { path.parent().map(Path::to_owned) }
+}
+
+/// The folder that `--to` allows to be written: the one that holds it, made if need be.
+fn written_root(to: &str) -> Result<Option<PathBuf>, Failure> {
+    let path = Path::new(to.strip_prefix("file://").unwrap_or(to));
+    let Some(parent) = path.parent().filter(|_| path.is_absolute()) else { return Ok(None) };
+    std::fs::create_dir_all(parent).map_err(|e| Failure::new(Exit::Usage, format!("create {}: {e}", parent.display())))?;
+    Ok(Some(parent.to_owned()))
 }
 
 /// Scores in this process: the same planning, reading and scoring functions as a worker's.
@@ -160,16 +160,16 @@ async fn local(
     let mut job = order.job.clone();
     pin_now(&mut job, now_ns);
     let planned = plan(&job, stores, now_ns).await?;
-    let output = Output::open(&order.to, &predict_writer(order), &std::process::id().to_string())?;
-    let dataset = prepared(planned.dataset, planned.needs, stores, scratch).await?;
-    let scorer = predict_scorer(artifact, order);
-    let reader = Reader::open(Arc::new(dataset.clone()), stores.clone(), Some(scorer.inputs())).await?;
-    let compiled = scorer.compile(reader.schema(), &stores.session(planned.now_ns)).map_err(Fault::from)?;
-    let chunks = predict_chunks(dataset.boundaries(), dataset.shards());
+    let output = Output::open(stores, &order.to, &order.writer(), &std::process::id().to_string())?;
+    let dataset = prepared(&planned, stores, scratch).await?;
+    let scored = predict_rows(artifact, order);
+    let reader = Reader::open(Arc::new(dataset.clone()), stores.clone(), scored.inputs()).await?;
+    let compiled = scored.compile(reader.schema(), &stores.session(planned.now_ns)).map_err(Fault::from)?;
+    let chunks = chunks(dataset.boundaries(), dataset.shards());
     let phase = progress.phase("score", Some(dataset.rows()), "rows");
     let mut rows = 0;
     for (index, pair) in chunks.windows(2).enumerate() {
-        let written = score_chunk(&reader, &compiled, pair[0]..pair[1], output.staging(), index as u32).await?;
+        let written = write_chunk(&reader, &compiled, pair[0]..pair[1], output.staging(), index as u32).await?;
         phase.advance(written);
         rows += written;
     }
@@ -189,13 +189,15 @@ async fn local(
     }))
 }
 
-async fn prepared(dataset: Dataset, needs: Needs, stores: &Stores, scratch: &Path) -> Result<Dataset, Failure> {
+async fn prepared(planned: &Planned, stores: &Stores, scratch: &Path) -> Result<Dataset, Failure> {
+    let dataset = planned.dataset.clone();
     let write = async |dataset: Dataset| -> Result<Dataset, Failure> {
         Ok(materialise(&dataset, stores, &scratch.to_string_lossy()).await?)
     };
-    match needs {
+    match planned.needs {
         Needs::Nothing => Ok(dataset),
         Needs::Materialise => write(dataset).await,
+        Needs::Query => Ok(planned.materialise_here(stores, &scratch.to_string_lossy()).await?),
         Needs::Count => {
             let reader = Reader::open(Arc::new(dataset.clone()), stores.clone(), None).await?;
             let mut counts = Vec::new();

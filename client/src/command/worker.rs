@@ -45,6 +45,8 @@ pub fn worker(args: WorkerArgs) -> Result<Exit, Failure> {
         drain_timeout: args.drain_timeout,
         parent: args.parent,
         admin: args.admin,
+        listen: args.listen,
+        advertise: args.advertise,
     };
     match sheaf_worker::run(options)? {
         Ended::Left => Ok(Exit::Done),

@@ -116,6 +116,21 @@ pub fn pick(weights: impl IntoIterator<Item = f64>, total: f64, p: f64) -> usize
     last
 }
 
+/// Rounded to whole numbers, halves up.
+pub fn whole(x: f64) -> f64 {
+    (x + 0.5).floor()
+}
+
+/// Rounded to tenths, halves up.
+pub fn tenths(x: f64) -> f64 {
+    (x * 10.0 + 0.5).floor() / 10.0
+}
+
+/// Rounded to hundredths, halves up.
+pub fn hundredths(x: f64) -> f64 {
+    (x * 100.0 + 0.5).floor() / 100.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,12 +31,14 @@ struct Marker {
 pub struct Folder {
     path: PathBuf,
     marker: Marker,
+    /// Names of the files by their number.
+    names: Vec<String>,
 }
 
 impl Folder {
     /// Makes the folder or takes over one that an earlier run wrote, and removes what that run left.
-    pub fn claim(options: &GenerateOptions, files: u32) -> anyhow::Result<Self> {
-        let path = options.out.clone();
+    pub fn claim(options: &GenerateOptions, path: &Path, names: Vec<String>) -> anyhow::Result<Self> {
+        let path = path.to_owned();
         fs::create_dir_all(&path).with_context(|| format!("create folder `{}`", path.display()))?;
         let earlier = read_marker(&path)?;
         let left = entries(&path)?;
@@ -46,11 +48,11 @@ impl Folder {
             rows: options.rows,
             seed: options.seed,
             complete: false,
-            files: (0..files).map(file_name).collect(),
+            files: names.iter().cloned().collect(),
         };
         let planned = marker.files.clone();
         marker.files.extend(left.iter().filter_map(|name| Some(final_name(name)?.to_owned())));
-        let mut folder = Self { path, marker };
+        let mut folder = Self { path, marker, names };
         folder.write_marker()?;
         for name in left.iter().filter(|name| *name != MARKER) {
             let file = folder.path.join(name);
@@ -62,12 +64,12 @@ impl Folder {
 
     /// Where a file is written before it is complete.
     pub fn temporary(&self, file: u32) -> PathBuf {
-        self.path.join(temporary_name(&file_name(file)))
+        self.path.join(temporary_name(self.name(file)))
     }
 
     /// Gives a complete file its name.
     pub fn publish(&self, file: u32) -> anyhow::Result<()> {
-        let (from, to) = (self.temporary(file), self.path.join(file_name(file)));
+        let (from, to) = (self.temporary(file), self.path.join(self.name(file)));
         fs::rename(&from, &to).with_context(|| format!("rename `{}` to `{}`", from.display(), to.display()))
     }
 
@@ -77,16 +79,16 @@ impl Folder {
         self.write_marker()
     }
 
+    fn name(&self, file: u32) -> &str {
+        &self.names[file as usize]
+    }
+
     fn write_marker(&self) -> anyhow::Result<()> {
         let (temporary, path) = (self.path.join(temporary_name(MARKER)), self.path.join(MARKER));
         let text = serde_json::to_string_pretty(&self.marker).context("write marker as JSON")?;
         fs::write(&temporary, text).with_context(|| format!("write `{}`", temporary.display()))?;
         fs::rename(&temporary, &path).with_context(|| format!("write `{}`", path.display()))
     }
-}
-
-fn file_name(file: u32) -> String {
-    format!("part-{file:05}.parquet")
 }
 
 fn temporary_name(name: &str) -> String {

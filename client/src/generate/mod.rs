@@ -1,9 +1,13 @@
 //! Seeded datasets for demonstrations, tests and benches: `sheaf data generate`. Every value is a
-//! function of seed, size and row, so the columns are the same for any number of threads and files.
+//! function of seed, size and unit (a row, a patient, a vehicle), so the columns are the same for any number of
+//! threads and files. A dataset is one table or several that belong together.
 
+mod arrays;
 mod card_fraud;
+mod diabetes_risk;
 mod draw;
 mod folder;
+mod vehicle_sensors;
 mod writer;
 
 use std::num::NonZeroUsize;
@@ -20,21 +24,66 @@ use crate::render::format;
 const ROWS_PER_FILE: u64 = 250_000;
 /// Most rows that a dataset may have; beyond it the ids of rows lose their meaning as exact floats.
 const MAX_ROWS: u64 = 1_000_000_000_000;
-/// Most files of a dataset.
+/// Most files of a table.
 const MAX_FILES: u32 = 99_999;
+
+/// A dataset that can be generated.
+pub struct Dataset {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it holds, in one line.
+    pub about: &'static str,
+    /// What the number of rows counts.
+    pub counts: &'static str,
+    /// Usual number of them: a demo that takes seconds.
+    pub rows: u64,
+    /// Its tables, the one that is counted first. A single table lies in the chosen folder itself, several in a
+    /// folder each below it.
+    pub tables: &'static [&'static str],
+    build: fn(rows: u64, seed: u64) -> Vec<Box<dyn Table>>,
+}
+
+/// The datasets there are.
+pub const DATASETS: &[Dataset] = &[
+    Dataset {
+        name: "card-fraud",
+        about: "card transactions of half a year with 0.2-0.5 % fraud: skewed merchants, heavy tails, nulls",
+        counts: "transactions",
+        rows: 1_000_000,
+        tables: card_fraud::TABLES,
+        build: card_fraud::tables,
+    },
+    Dataset {
+        name: "diabetes-risk",
+        about: "patients with visits, lab results, medications and diagnoses: who gets diabetes within five years?",
+        counts: "patients",
+        rows: 50_000,
+        tables: diabetes_risk::TABLES,
+        build: diabetes_risk::tables,
+    },
+    Dataset {
+        name: "vehicle-sensors",
+        about: "readings of delivery vans every 20 minutes with maintenance: how far until the drive belt is replaced?",
+        counts: "readings",
+        rows: 500_000,
+        tables: vehicle_sensors::TABLES,
+        build: vehicle_sensors::tables,
+    },
+];
 
 /// What to generate, and where.
 #[derive(Debug, Clone)]
 pub struct GenerateOptions {
-    /// A name of [`names`].
+    /// A name of [`DATASETS`].
     pub name: String,
-    /// Number of rows, 1 to 10¹².
+    /// Number of what the dataset counts, 1 to 10¹².
     pub rows: u64,
     /// Seed of all values.
     pub seed: u64,
-    /// Folder for the files; made if it is not there. One that holds anything else is refused.
+    /// Folder for the files; made if it is not there. A table's folder that holds anything else is refused.
     pub out: PathBuf,
-    /// Number of files, 1 to 99,999 and not above `rows`; absent: one per 250,000 rows, four if that is fewer.
+    /// Number of Parquet files of each table, 1 to 99,999 and not above what it is made of; absent: one per 250,000
+    /// rows, four if that is fewer. Tables in CSV are one file.
     pub files: Option<u32>,
     /// Threads that write, a file each at a time; 0: as many as the machine has.
     pub threads: usize,
@@ -43,9 +92,9 @@ pub struct GenerateOptions {
 /// What was generated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generated {
-    /// Rows written.
+    /// Rows written, of all tables.
     pub rows: u64,
-    /// Files written.
+    /// Files written, of all tables.
     pub files: u32,
     /// Size of all files in bytes.
     pub bytes: u64,
@@ -53,80 +102,200 @@ pub struct Generated {
     pub facts: Vec<(String, String)>,
 }
 
-/// A dataset whose rows can be made anywhere, in any order.
-trait Dataset: Sync {
-    /// Columns of every batch.
-    fn schema(&self) -> SchemaRef;
-    /// The rows of a range.
-    fn batch(&self, rows: Range<u64>) -> anyhow::Result<RecordBatch>;
+/// Whoever is told how far it is.
+pub trait Watch: Sync {
+    /// The next table begins: `units` of what `noun` says are to be made.
+    fn table(&self, name: &str, units: u64, noun: &'static str);
+    /// So many more are made. Called from several threads.
+    fn made(&self, units: u64);
 }
 
-/// The datasets there are, with what they hold.
-pub fn names() -> &'static [(&'static str, &'static str)] {
-    &[("card-fraud", "card transactions of half a year with 0.2-0.5 % fraud: skewed merchants, heavy tails, nulls")]
+impl<F: Fn(u64) + Sync> Watch for F {
+    fn table(&self, _: &str, _: u64, _: &'static str) {}
+
+    fn made(&self, units: u64) {
+        self(units);
+    }
 }
 
-/// Writes the dataset. `progress` is called from several threads with the number of rows just made.
-///
-/// # Errors
-/// Options out of range, a folder that holds files of somebody else, and whatever the file system says.
-pub fn generate(options: &GenerateOptions, progress: &(dyn Fn(u64) + Sync)) -> anyhow::Result<Generated> {
-    ensure!(
-        (1..=MAX_ROWS).contains(&options.rows),
-        "cannot generate {} rows: give a number from 1 to {}",
-        format::count(options.rows),
-        format::count(MAX_ROWS)
-    );
-    let dataset = dataset(options)?;
-    let files = files(options)?;
-    let threads = match options.threads {
-        0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        n => n,
-    };
-    let folder = folder::Folder::claim(options, files)?;
-    let plan = writer::Plan { rows: options.rows, files, threads };
-    let tally = writer::write(dataset.as_ref(), &plan, &folder, progress)
-        .with_context(|| format!("generate {} in `{}`", options.name, options.out.display()))?;
-    folder.finish()?;
-    let facts = facts(options, files, dataset.schema(), &tally);
-    Ok(Generated { rows: options.rows, files, bytes: tally.bytes, facts })
+/// What a table's files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// As many Parquet files as asked for.
+    Parquet,
+    /// One CSV file with a header: master data as other systems hand it over.
+    Csv,
 }
 
-fn dataset(options: &GenerateOptions) -> anyhow::Result<Box<dyn Dataset>> {
-    match options.name.as_str() {
-        "card-fraud" => Ok(Box::new(card_fraud::CardFraud::new(options.rows, options.seed))),
-        other => {
-            let known: Vec<&str> = names().iter().map(|(name, _)| *name).collect();
-            bail!("dataset `{other}` is not known: there is {}", known.join(", "))
+impl Layout {
+    fn extension(self) -> &'static str {
+        match self {
+            Layout::Parquet => "parquet",
+            Layout::Csv => "csv",
         }
     }
 }
 
-fn files(options: &GenerateOptions) -> anyhow::Result<u32> {
-    let usual = options.rows.div_ceil(ROWS_PER_FILE).max(4).min(options.rows).min(u64::from(MAX_FILES)) as u32;
+/// A table whose units can be made anywhere, in any order. A unit is what has to be made at once: a row, or all
+/// rows of a patient.
+trait Table: Sync {
+    /// Its name: one of the dataset's tables.
+    fn name(&self) -> &'static str;
+    /// Columns of every batch.
+    fn schema(&self) -> SchemaRef;
+    /// Number of units.
+    fn units(&self) -> u64;
+    /// What units are, in the plural.
+    fn noun(&self) -> &'static str {
+        "rows"
+    }
+    /// About how many rows a unit has; 1 or more.
+    fn rows_per_unit(&self) -> u64 {
+        1
+    }
+    /// What its files are.
+    fn layout(&self) -> Layout {
+        Layout::Parquet
+    }
+    /// The rows of some units.
+    fn batch(&self, units: Range<u64>) -> anyhow::Result<RecordBatch>;
+}
+
+/// The dataset of a name.
+///
+/// # Errors
+/// There is none of that name.
+pub fn dataset(name: &str) -> anyhow::Result<&'static Dataset> {
+    let Some(found) = DATASETS.iter().find(|d| d.name == name) else {
+        let known: Vec<&str> = DATASETS.iter().map(|d| d.name).collect();
+        bail!("dataset `{name}` is not known: there are {}", known.join(", "))
+    };
+    Ok(found)
+}
+
+/// Writes the dataset.
+///
+/// # Errors
+/// Options out of range, a folder that holds files of somebody else, and whatever the file system says.
+pub fn generate(options: &GenerateOptions, watch: &dyn Watch) -> anyhow::Result<Generated> {
+    let dataset = dataset(&options.name)?;
+    ensure!(
+        (1..=MAX_ROWS).contains(&options.rows),
+        "cannot generate {} {}: give a number from 1 to {}",
+        format::count(options.rows),
+        dataset.counts,
+        format::count(MAX_ROWS)
+    );
+    let tables = (dataset.build)(options.rows, options.seed);
+    let plans: Vec<writer::Plan> = tables.iter().map(|t| plan(options, t.as_ref())).collect::<anyhow::Result<_>>()?;
+    let mut folders = Vec::new();
+    for (table, plan) in tables.iter().zip(&plans) {
+        let path = path(options, dataset, table.name());
+        folders.push(folder::Folder::claim(options, &path, plan.file_names(table.layout()))?);
+    }
+    let mut written = Vec::new();
+    for ((table, plan), folder) in tables.iter().zip(plans).zip(folders) {
+        watch.table(table.name(), plan.units, table.noun());
+        let tally = writer::write(table.as_ref(), &plan, &folder, &|units| watch.made(units))
+            .with_context(|| format!("generate {} of {} in `{}`", table.name(), options.name, options.out.display()))?;
+        folder.finish()?;
+        written.push(Written { name: table.name(), schema: table.schema(), files: plan.files, tally });
+    }
+    Ok(Generated {
+        rows: written.iter().map(|w| w.tally.rows).sum(),
+        files: written.iter().map(|w| w.files).sum(),
+        bytes: written.iter().map(|w| w.tally.bytes).sum(),
+        facts: facts(options, &written),
+    })
+}
+
+/// One table that stands on disk.
+struct Written {
+    name: &'static str,
+    schema: SchemaRef,
+    files: u32,
+    tally: writer::Tally,
+}
+
+/// Folder of a table.
+fn path(options: &GenerateOptions, dataset: &Dataset, table: &str) -> PathBuf {
+    if dataset.tables.len() == 1 { options.out.clone() } else { options.out.join(table) }
+}
+
+fn plan(options: &GenerateOptions, table: &dyn Table) -> anyhow::Result<writer::Plan> {
+    let threads = match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        n => n,
+    };
+    let units = table.units();
+    Ok(writer::Plan { units, rows_per_unit: table.rows_per_unit(), files: files(options, table)?, threads })
+}
+
+fn files(options: &GenerateOptions, table: &dyn Table) -> anyhow::Result<u32> {
+    let units = table.units();
+    let rows = units.saturating_mul(table.rows_per_unit());
+    let usual = rows.div_ceil(ROWS_PER_FILE).max(4).min(units).min(u64::from(MAX_FILES)) as u32;
     let files = options.files.unwrap_or(usual);
     ensure!(
-        (1..=MAX_FILES).contains(&files) && u64::from(files) <= options.rows,
-        "cannot write {} rows into {files} files: give 1 to {MAX_FILES} files and at least a row for each",
-        format::count(options.rows)
+        (1..=MAX_FILES).contains(&files) && u64::from(files) <= units,
+        "cannot write {} {noun} into {files} files: give 1 to {MAX_FILES} files and not more than there are {noun}",
+        format::count(units),
+        noun = table.noun()
     );
-    Ok(files)
+    Ok(if table.layout() == Layout::Csv { 1 } else { files })
 }
 
 /// Rows, files and bytes, then the share of each flag and of the nulls of each column that has any.
-fn facts(options: &GenerateOptions, files: u32, schema: SchemaRef, tally: &writer::Tally) -> Vec<(String, String)> {
-    let share = |n: u64| format::percent(n as f64 / options.rows as f64);
-    let mut facts = vec![
-        ("rows".to_owned(), format::count(options.rows)),
-        ("files".to_owned(), format::count(u64::from(files))),
-        ("size".to_owned(), format::bytes(tally.bytes)),
-        ("seed".to_owned(), options.seed.to_string()),
-    ];
-    let named = |counts: &[Option<u64>], label: &str| {
-        let named = schema.fields().iter().zip(counts);
-        named.filter_map(|(field, n)| Some((format!("{}{label}", field.name()), share((*n)?)))).collect::<Vec<_>>()
+fn facts(options: &GenerateOptions, written: &[Written]) -> Vec<(String, String)> {
+    let mut facts = match written {
+        [only] => {
+            vec![("rows".to_owned(), format::count(only.tally.rows)), ("files".to_owned(), format::count(u64::from(only.files)))]
+        }
+        several => several.iter().map(Written::size).collect(),
     };
-    facts.extend(named(&tally.trues, ""));
-    facts.extend(named(&tally.nulls, " null"));
+    facts.push(("size".to_owned(), format::bytes(written.iter().map(|w| w.tally.bytes).sum())));
+    facts.push(("seed".to_owned(), options.seed.to_string()));
+    for table in written {
+        let prefix = if written.len() == 1 { String::new() } else { format!("{}.", table.name) };
+        facts.extend(table.shares(&table.tally.trues, &prefix, ""));
+        facts.extend(table.shares(&table.tally.nulls, &prefix, " null"));
+    }
     facts
+}
+
+impl Written {
+    fn size(&self) -> (String, String) {
+        let files = format::count(u64::from(self.files));
+        let noun = if self.files == 1 { "file" } else { "files" };
+        (self.name.to_owned(), format!("{} rows in {files} {noun}", format::count(self.tally.rows)))
+    }
+
+    fn shares(&self, counts: &[Option<u64>], prefix: &str, label: &str) -> Vec<(String, String)> {
+        let share = |n: u64| format::percent(n as f64 / self.tally.rows.max(1) as f64);
+        let named = self.schema.fields().iter().zip(counts);
+        named.filter_map(|(field, n)| Some((format!("{prefix}{}{label}", field.name()), share((*n)?)))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dataset_makes_the_tables_that_it_names() {
+        for dataset in DATASETS {
+            let names: Vec<&str> = (dataset.build)(1_000, 1).iter().map(|t| t.name()).collect();
+            assert_eq!(names, dataset.tables, "{}", dataset.name);
+        }
+    }
+
+    #[test]
+    fn every_table_can_be_made_in_parts() {
+        for table in DATASETS.iter().flat_map(|d| (d.build)(3_000, 1)) {
+            let units = table.units().min(40);
+            let whole = table.batch(0..units).expect("a batch");
+            let parts = [table.batch(0..units / 3).expect("a batch"), table.batch(units / 3..units).expect("a batch")];
+            assert_eq!(arrow::compute::concat_batches(&table.schema(), &parts).expect("one schema"), whole, "{}", table.name());
+        }
+    }
 }

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use sheaf_dataflow::job::{Job, JobError};
 
+pub use params::given_param;
 pub use render::render;
 pub use schema::schema;
 

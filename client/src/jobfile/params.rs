@@ -301,6 +301,20 @@ fn refuse_undeclared_sets(reader: &mut Reader<'_>) {
     }
 }
 
+/// A parameter that no job file declares, typed by its value.
+pub fn given_param(name: &str, text: &str) -> Result<Param, String> {
+    if name == NOW {
+        return Err("`now` is built in: the time of the question".to_owned());
+    }
+    if identifier(name) != name.len() {
+        return Err(format!(
+            "`{}` cannot name a parameter: letters, digits and underscores, not starting with a digit",
+            shorten(name)
+        ));
+    }
+    typed(core(text), text)
+}
+
 /// A parameter typed by its value.
 fn typed(value: Core, text: &str) -> Result<Param, String> {
     match value {

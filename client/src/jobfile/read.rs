@@ -174,18 +174,24 @@ impl<'s> Reader<'s> {
         self.error(place, at, format!("`{}` has no value", shorten(&entries[i].key))).help("give it one, or remove the key");
     }
 
-    /// `{x: ln(1 + a, 2)}` is the value `ln(1 + a` and the key `2)` to YAML.
+    /// `{x: ln(1 + a, 2)}` is the value `ln(1 + a` and the key `2)` to YAML, and `{sql: SELECT a, b}` is cut alike. It
+    /// is said once, at the first piece that was cut off.
     fn cut_expression(&mut self, entries: &[Entry], i: usize, at: &str) -> bool {
-        let key = &entries[i].key;
-        let Some(before) = i.checked_sub(1).map(|b| &entries[b]) else { return false };
-        let Yaml::Scalar { text, style: Style::Plain } = &before.value.value else { return false };
+        let Some(whole) = entries[..i].iter().rposition(|e| !e.value.is_null()) else { return false };
+        let Yaml::Scalar { text, style: Style::Plain } = &entries[whole].value.value else { return false };
         let open = |s: &str| s.matches('(').count() as i64 - s.matches(')').count() as i64;
-        if open(text) <= 0 && open(key) >= 0 {
+        let is_sql = matches!(entries[whole].key.as_str(), "sql" | "where" | "prepare");
+        if !is_sql && open(text) <= 0 && open(&entries[i].key) >= 0 {
             return false;
         }
-        let hint = format!("quote the whole expression: {}: \"{text}, {}\"", shorten(&before.key), shorten(key));
-        self.error(entries[i].place, at, format!("`{}` looks like the rest of a value that was cut at a comma", shorten(key)))
-            .help(hint);
+        if whole + 1 < i {
+            return true;
+        }
+        let rest = entries[i..].iter().take_while(|e| e.value.is_null());
+        let pieces: Vec<String> = rest.map(|e| shorten(&e.key)).collect();
+        let hint = format!("quote the whole expression: {}: \"{text}, {}\"", shorten(&entries[whole].key), pieces.join(", "));
+        let key = shorten(&entries[i].key);
+        self.error(entries[i].place, at, format!("`{key}` looks like the rest of a value that was cut at a comma")).help(hint);
         true
     }
 

@@ -7,6 +7,7 @@ pub mod models;
 pub mod plot;
 pub mod progress;
 pub mod report;
+pub mod rows;
 pub mod tables;
 pub mod timing;
 mod value;
@@ -16,6 +17,7 @@ use std::io::IsTerminal;
 pub use self::models::{model_card, models_table};
 pub use self::progress::{Phase, Progress};
 pub use self::report::job_result;
+pub use self::rows::rows_table;
 pub use self::tables::{Align, facts, table};
 pub use self::timing::{conclusion, timing};
 

@@ -19,8 +19,16 @@ use sheaf_learn::math;
 use self::attack::{Attack, Attacks, BLOCK, Kind};
 use self::catalog::{CATEGORIES, CHANNELS, COUNTRIES, DIGITAL_GOODS, MERCHANTS, ONLINE, RESOLD, SWIPE};
 use self::rhythm::Rhythm;
-use super::Dataset;
-use super::draw::{Draws, Keys, below, exponential, normal, pick, poisson, zipf};
+use super::Table;
+use super::draw::{Draws, Keys, below, exponential, hundredths, normal, pick, poisson, tenths, zipf};
+
+/// The one table.
+pub const TABLES: &[&str] = &["transactions"];
+
+/// The dataset of `rows` transactions under `seed`.
+pub fn tables(rows: u64, seed: u64) -> Vec<Box<dyn Table>> {
+    vec![Box::new(CardFraud::new(rows, seed))]
+}
 
 /// Slots of a row's draws; each gives two uniforms.
 mod slot {
@@ -172,7 +180,15 @@ impl CardFraud {
     }
 }
 
-impl Dataset for CardFraud {
+impl Table for CardFraud {
+    fn name(&self) -> &'static str {
+        TABLES[0]
+    }
+
+    fn units(&self) -> u64 {
+        self.rows
+    }
+
     fn schema(&self) -> SchemaRef {
         columns::schema()
     }
@@ -289,14 +305,6 @@ fn merchant_id(category: usize, rank: u64) -> i64 {
 
 fn cents(x: f64) -> f64 {
     hundredths(x.clamp(0.01, 250_000.0))
-}
-
-fn hundredths(x: f64) -> f64 {
-    (x * 100.0 + 0.5).floor() / 100.0
-}
-
-fn tenths(x: f64) -> f64 {
-    (x * 10.0 + 0.5).floor() / 10.0
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod checks;
 pub mod columns;
 pub mod evaluate;
 pub mod features;
+pub mod predict;
 pub mod publish;
 pub mod split;
 pub mod steps;
@@ -24,11 +25,11 @@ const FLAG: &str = "that is a flag of the command line, never in the job file: s
 pub const JOB: Grammar = Grammar {
     what: "a job",
     keys: &[
-        "version", "name", "seed", "params", "tables", "prepare", "columns", "checks", "split", "features", "train", "evaluate",
-        "publish",
+        "version", "name", "seed", "params", "model", "tables", "prepare", "columns", "checks", "split", "features", "train",
+        "evaluate", "publish", "predict", "write",
     ],
     hidden: &["shard_rows"],
-    later: &["model", "tune", "monitor", "predict", "write"],
+    later: &["tune", "monitor"],
     peers: &[
         ("random_state", "write `seed`"),
         ("random_seed", "write `seed`"),
@@ -53,6 +54,9 @@ pub const JOB: Grammar = Grammar {
         ("algorithm", "write `train: {algorithm: …}`"),
         ("estimator", "write `train: {algorithm: …}`"),
         ("metrics", "write `evaluate: {metrics: […]}`"),
+        ("score", "write `predict: {to: …}`"),
+        ("scoring", "write `predict: {to: …}`"),
+        ("output", "write `write: {prepared: FOLDER}` or `predict: {to: FOLDER}`"),
         ("limits", "write `evaluate: {limits: …}`"),
         ("test_size", "write `split: {by: random, test: …}`"),
         ("workers", FLAG),
@@ -74,7 +78,9 @@ pub fn job(reader: &mut Reader<'_>, root: &Node) -> Option<Job> {
     let version = version(reader, &fields);
     let name = required_name(reader, &fields);
     let seed = fields.get("seed").and_then(|n| reader.integer(n, "seed", 0, i128::from(u64::MAX)));
+    let model = fields.get("model").and_then(|n| predict::read_model(reader, n));
     let tables = match fields.get("tables") {
+        node if fields.entry("model").is_some() => tables::read_beside_model(reader, node),
         Some(node) => tables::read(reader, node),
         None => {
             reader.missing(&fields, "tables").help("name at least one: `tables: {rows: data/rows.parquet}`");
@@ -89,12 +95,15 @@ pub fn job(reader: &mut Reader<'_>, root: &Node) -> Option<Job> {
     let train = fields.get("train").and_then(|n| train::read(reader, n, &mut columns));
     let evaluate = fields.get("evaluate").map(|n| evaluate::read(reader, n)).unwrap_or_default();
     let publish = fields.get("publish").and_then(|n| publish::read(reader, n));
+    let predict = fields.get("predict").and_then(|n| predict::read(reader, n));
+    let write = fields.get("write").map(|n| predict::read_write(reader, n)).unwrap_or_default();
     let shard_rows = fields.get("shard_rows").and_then(|n| reader.integer(n, "shard_rows", 1, i128::from(u32::MAX)));
     let job = Job {
         version: version?,
         name: name?,
         seed: seed.and_then(|s| u64::try_from(s).ok()).unwrap_or_default(),
         params: reader.params.declared.clone(),
+        model,
         tables,
         prepare,
         columns,
@@ -104,6 +113,8 @@ pub fn job(reader: &mut Reader<'_>, root: &Node) -> Option<Job> {
         train,
         evaluate,
         publish,
+        predict,
+        write,
         shard_rows: shard_rows.and_then(|r| u32::try_from(r).ok()),
     };
     if reader.diagnostics.is_empty() {
@@ -141,6 +152,10 @@ fn required_name(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<String>
 /// What only the sections together can say. Runs when each section alone is right.
 fn whole(reader: &mut Reader<'_>, fields: &Fields<'_>, job: &Job) {
     let at = |key: &str| fields.entry(key).map(|e| e.place).unwrap_or_default();
+    predict::whole(reader, fields, job);
+    if job.model.is_some() {
+        return;
+    }
     if job.columns.positive.is_some() && job.columns.target.is_none() {
         let place = reader.spans.get("columns.positive").unwrap_or_default();
         reader
@@ -202,7 +217,8 @@ pub fn columns_schema() -> Value {
 pub fn schema() -> Value {
     json!({
         "type": "object",
-        "required": ["version", "name", "tables"],
+        "required": ["version", "name"],
+        "anyOf": [{"required": ["tables"]}, {"required": ["model"]}],
         "additionalProperties": false,
         "patternProperties": {"^x-": {"description": "Ignored: a place for anchors"}},
         "properties": {
@@ -210,6 +226,7 @@ pub fn schema() -> Value {
             "name": {"type": "string", "pattern": publish::NAME_PATTERN, "description": "The experiment; also the registry name unless publish.model says another"},
             "seed": {"type": "integer", "minimum": 0, "default": 0},
             "params": params::schema(),
+            "model": predict::model_schema(),
             "tables": tables::schema(),
             "prepare": {"type": "string", "description": "SQL that makes the prepared rows; absent: the last table as it is"},
             "columns": columns::schema(),
@@ -218,7 +235,9 @@ pub fn schema() -> Value {
             "features": features::schema(),
             "train": train::schema(),
             "evaluate": evaluate::schema(),
-            "publish": publish::schema()
+            "publish": publish::schema(),
+            "predict": predict::schema(),
+            "write": predict::write_schema()
         }
     })
 }

@@ -1,9 +1,7 @@
-//! `tables`: what SQL can see. A path or the long form.
-
-use std::collections::BTreeMap;
+//! `tables`: what SQL can see. A path, the long form, or a view.
 
 use serde_json::{Value, json};
-use sheaf_dataflow::job::{CsvOptions, Format, Table};
+use sheaf_dataflow::job::{Format, Table};
 
 use crate::jobfile::Place;
 use crate::jobfile::read::{Fields, Grammar, Reader, join};
@@ -43,9 +41,9 @@ const TYPE_PEERS: &[(&str, &str)] = &[
 
 const TABLE: Grammar = Grammar {
     what: "a table",
-    keys: &["path", "format", "csv", "schema"],
+    keys: &["path", "sql", "format", "csv", "schema"],
     hidden: &[],
-    later: &["sql", "partitions", "json"],
+    later: &["partitions", "json"],
     peers: &[
         ("uri", "write `path`"),
         ("url", "write `path`"),
@@ -54,7 +52,8 @@ const TABLE: Grammar = Grammar {
         ("type", "write `format`"),
         ("dtypes", "write `schema: {column: type}`"),
         ("options", "write `csv: {delimiter: …, header: …, null: …}`"),
-        ("query", "a view (`sql`) is not supported yet: put the SQL into `prepare`"),
+        ("query", "write `sql`"),
+        ("view", "write `sql`"),
     ],
 };
 
@@ -75,11 +74,8 @@ const CSV: Grammar = Grammar {
 
 /// Reads the section; overrides replace paths.
 pub fn read(reader: &mut Reader<'_>, node: &Node) -> Vec<Table> {
-    let Some(entries) = reader.entries(node, "tables") else { return Vec::new() };
-    if entries.is_empty() {
-        let place = reader.place("tables", node);
-        reader.error(place, "tables", "`tables` is empty").help("name at least one: `tables: {rows: data/rows.parquet}`");
-    }
+    let tables = named(reader, node, "tables");
+    let Yaml::Map(entries) = &node.value else { return tables };
     let known: Vec<&str> = entries.iter().map(|e| e.key.as_str()).collect();
     for (name, _) in &reader.overrides.tables {
         if !known.contains(&name.as_str()) {
@@ -87,30 +83,57 @@ pub fn read(reader: &mut Reader<'_>, node: &Node) -> Vec<Table> {
             reader.error(Place::default(), "tables", format!("--table {name}: the job has no table `{name}`")).help(hint);
         }
     }
-    entries.iter().filter(|e| !e.value.is_null()).filter_map(|e| table(reader, e)).collect()
+    tables.into_iter().filter_map(|table| overridden(reader, table)).collect()
 }
 
-fn table(reader: &mut Reader<'_>, entry: &Entry) -> Option<Table> {
-    let at = join("tables", &entry.key);
-    let named = table_name(reader, entry, &at);
-    let mut table =
-        Table { name: entry.key.clone(), path: String::new(), format: None, csv: CsvOptions::default(), schema: BTreeMap::new() };
-    let replaced = reader.overrides.tables.iter().rev().find(|(name, _)| *name == entry.key).map(|(_, path)| path.clone());
-    let written = match &entry.value.value {
-        Yaml::Scalar { .. } => reader.name(&entry.value, &at),
-        Yaml::List(_) | Yaml::Map(_) => long_form(reader, &entry.value, &at, &mut table),
-    };
-    let path = match replaced {
-        Some(path) if path.is_empty() => {
-            reader.error(Place::default(), &at, format!("--table {}: the path is empty", entry.key));
-            return None;
+/// Reads the tables of a job that has a model: overrides may name tables of the model as well.
+pub fn read_beside_model(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<Table> {
+    let mut tables = node.map(|node| named(reader, node, "tables")).unwrap_or_default();
+    for (name, _) in &reader.overrides.tables {
+        if tables.iter().all(|t| t.name != *name) {
+            tables.push(Table::at(name, ""));
         }
-        Some(path) => path,
-        None => written?,
-    };
-    let place = reader.spans.get(&join(&at, "path")).or_else(|| reader.spans.get(&at)).unwrap_or(entry.place);
-    table.path = reader.absolute(&path);
-    check_path(reader, place, &at, &table);
+    }
+    tables.into_iter().filter_map(|table| overridden(reader, table)).collect()
+}
+
+/// The tables of a map at `path`.
+pub fn named(reader: &mut Reader<'_>, node: &Node, path: &str) -> Vec<Table> {
+    let Some(entries) = reader.entries(node, path) else { return Vec::new() };
+    if entries.is_empty() {
+        let place = reader.place(path, node);
+        reader.error(place, path, format!("`{path}` is empty")).help("name at least one, as in `rows: data/rows.parquet`");
+    }
+    entries.iter().filter(|e| !e.value.is_null()).filter_map(|e| table(reader, e, path)).collect()
+}
+
+/// The table with the path that the command line gives it.
+fn overridden(reader: &mut Reader<'_>, table: Table) -> Option<Table> {
+    let given = reader.overrides.tables.iter().rev().find(|(name, _)| *name == table.name).map(|(_, path)| path.clone());
+    let Some(path) = given else { return Some(table) };
+    let at = join("tables", &table.name);
+    if path.is_empty() {
+        reader.error(Place::default(), &at, format!("--table {}: the path is empty", table.name));
+        return None;
+    }
+    let table = table.replaced_by(&Table::at(&table.name, reader.absolute(&path)));
+    check_path(reader, Place::default(), &at, &table);
+    Some(table)
+}
+
+fn table(reader: &mut Reader<'_>, entry: &Entry, path: &str) -> Option<Table> {
+    let at = join(path, &entry.key);
+    let named = table_name(reader, entry, &at);
+    let mut table = Table::at(&entry.key, "");
+    match &entry.value.value {
+        Yaml::Scalar { .. } => table.path = reader.name(&entry.value, &at)?,
+        Yaml::List(_) | Yaml::Map(_) => long_form(reader, &entry.value, &at, &mut table)?,
+    }
+    if table.sql.is_none() {
+        let place = reader.spans.get(&join(&at, "path")).or_else(|| reader.spans.get(&at)).unwrap_or(entry.place);
+        table.path = reader.absolute(&table.path);
+        check_path(reader, place, &at, &table);
+    }
     named.then_some(table)
 }
 
@@ -130,8 +153,11 @@ fn table_name(reader: &mut Reader<'_>, entry: &Entry, at: &str) -> bool {
     good
 }
 
-fn long_form(reader: &mut Reader<'_>, node: &Node, at: &str, table: &mut Table) -> Option<String> {
+fn long_form(reader: &mut Reader<'_>, node: &Node, at: &str, table: &mut Table) -> Option<()> {
     let fields = reader.fields(node, at, &TABLE)?;
+    if let Some(node) = fields.get("sql") {
+        return view(reader, node, &fields, table);
+    }
     if let Some(node) = fields.get("format") {
         table.format = match reader.word(node, &fields.at("format"), FORMATS, LATER_FORMATS) {
             Some("csv") => Some(Format::Csv),
@@ -146,14 +172,27 @@ fn long_form(reader: &mut Reader<'_>, node: &Node, at: &str, table: &mut Table) 
         schema_types(reader, node, &fields.at("schema"), table);
     }
     match fields.get("path") {
-        Some(node) => reader.name(node, &fields.at("path")),
+        Some(node) => table.path = reader.name(node, &fields.at("path"))?,
         None => {
             if !fields.refused {
-                reader.missing(&fields, "path").help("a file, a folder or a glob, relative to the job file");
+                reader.missing(&fields, "path").help("a file, a folder or a glob, relative to the job file; a view has `sql`");
             }
-            None
+            return None;
         }
     }
+    Some(())
+}
+
+/// A view is SQL and nothing else.
+fn view(reader: &mut Reader<'_>, node: &Node, fields: &Fields<'_>, table: &mut Table) -> Option<()> {
+    for key in ["path", "format", "csv", "schema"] {
+        if let Some(entry) = fields.entry(key) {
+            let message = format!("`{key}` beside `sql`: a view has no files");
+            reader.error(entry.place, &fields.at(key), message).help("keep one of them: a table is files, a view is SQL");
+        }
+    }
+    table.sql = Some(reader.sql(node, &fields.at("sql"))?);
+    Some(())
 }
 
 fn csv(reader: &mut Reader<'_>, node: &Node, table_fields: &Fields<'_>, table: &mut Table) {
@@ -262,6 +301,12 @@ pub fn schema() -> Value {
                     },
                     "schema": {"type": "object", "additionalProperties": {"enum": TYPES}}
                 }
+            },
+            {
+                "type": "object",
+                "required": ["sql"],
+                "additionalProperties": false,
+                "properties": {"sql": {"type": "string", "minLength": 1, "description": "A view: SQL over earlier tables"}}
             }
         ]}
     })
