@@ -8,6 +8,8 @@ pub mod data;
 pub mod evidence;
 pub mod matrix;
 pub mod process;
+pub mod queries;
+pub mod shop;
 pub mod simulation;
 
 pub use cluster::{Cluster, Job, Launch, Setup};

@@ -80,18 +80,9 @@ fn wrong_sql() {
     let sheaf = sheaf();
     refused(&sheaf, &broken("SELECT id,", "SELEC id,"), 2, &["prepare"]);
     refused(&sheaf, &broken("flag, label FROM", "flag, lable FROM"), 2, &["lable"]);
-    let join = "FROM rows JOIN rows AS other USING (id)";
-    refused(
-        &sheaf,
-        &broken(
-            "SELECT id, amount, age, city, flag, label FROM rows",
-            &format!("SELECT id, rows.amount, rows.age, rows.city, rows.flag, rows.label {join}"),
-        ),
-        2,
-        &["not supported yet"],
-    );
-    refused(&sheaf, &broken("FROM rows", "FROM rows ORDER BY id LIMIT 10"), 2, &["not supported yet"]);
-    refused(&sheaf, &broken("amount, age", "sum(amount) OVER () AS amount, age"), 2, &["not supported yet"]);
+    refused(&sheaf, &broken("FROM rows", "FROM rows JOIN orders USING (id)"), 2, &["orders", "rows"]);
+    refused(&sheaf, &broken("FROM rows", "FROM rows LIMIT 10"), 2, &["LIMIT", "ORDER BY"]);
+    refused(&sheaf, &broken("amount, age", "row_number() OVER () AS amount, age"), 2, &["row_number", "ORDER BY"]);
     refused(&sheaf, &broken("amount, age", "random() AS amount, age"), 2, &["random"]);
     refused(&sheaf, &broken("SELECT id, amount, age, city, flag, label FROM rows", "DROP TABLE rows"), 2, &["prepare"]);
 }
@@ -188,4 +179,50 @@ fn nothing_outside_the_roots_is_read() {
             &["prepare"],
         );
     }
+}
+
+/// Places outside the allowed folders, or that read as such in one way or another.
+const OUTSIDE: [&str; 9] = [
+    "/etc/passwd",
+    "file:///etc/passwd",
+    "../../../../../../etc/passwd",
+    "link/passwd",
+    "s3://other/",
+    "data/..%2f..%2fetc/",
+    "/etc/pass*",
+    "http://169.254.169.254/",
+    "link*/passwd",
+];
+
+#[test]
+fn nothing_outside_the_roots_is_read_by_views_and_predictions() {
+    let sheaf = sheaf();
+    std::os::unix::fs::symlink("/etc", sheaf.folder().join("job/link")).unwrap();
+    for path in OUTSIDE {
+        let scored = format!("publish: {{model: bad}}\npredict: {{tables: {{rows: \"{path}\"}}, to: out/}}");
+        refused(&sheaf, &broken("publish: {model: bad}", &scored), 2, &["job.yaml:12"]);
+    }
+    for sql in
+        ["SELECT * FROM '/etc/passwd'", "SELECT * FROM \"http://169.254.169.254/\"", "SELECT * FROM read_parquet('/etc/x')"]
+    {
+        let view = format!("tables:\n  rows: data/\n  view:\n    sql: |\n      {sql}\nprepare");
+        refused(&sheaf, &broken("tables: {rows: data/}\nprepare", &view), 2, &["job.yaml:6"]);
+        let condition = format!("publish: {{model: bad}}\npredict:\n  to: out/\n  where: |\n    id IN ({sql})\n");
+        refused(&sheaf, &broken("publish: {model: bad}", &condition), 2, &["job.yaml:14"]);
+    }
+    assert!(!sheaf.folder().join("job/out").exists());
+}
+
+#[test]
+fn nothing_outside_the_roots_is_written() {
+    let sheaf = sheaf();
+    std::os::unix::fs::symlink("/etc", sheaf.folder().join("job/link")).unwrap();
+    let sections = ["predict: {to", "write: {prepared", "write: {features"].into_iter().cycle();
+    for (path, section) in OUTSIDE.into_iter().chain([".", "/", "link", "../beside"]).zip(sections) {
+        refused(&sheaf, &format!("{SOUND}{section}: \"{path}\"}}\n"), 2, &["job.yaml:12"]);
+    }
+    // Nor what somebody else has put there.
+    sheaf.write("job/mine/notes.txt", "keep me");
+    refused(&sheaf, &format!("{SOUND}write: {{prepared: mine/}}\n"), 2, &["not replaced", "job.yaml:12"]);
+    assert_eq!(std::fs::read_to_string(sheaf.folder().join("job/mine/notes.txt")).unwrap(), "keep me");
 }

@@ -151,6 +151,42 @@ fn a_coordinator_that_dies_behind_every_journal_entry() {
     cluster.finish();
 }
 
+/// Name and bytes of every file of results below `more/`.
+fn written(cluster: &Cluster) -> Vec<(PathBuf, Vec<u8>)> {
+    let folders = ["prepared", "features", "scored"].map(|name| cluster.folder().join("more").join(name));
+    let parts = folders.into_iter().flat_map(files).filter(|file| file.extension().is_some_and(|e| e == "parquet"));
+    let mut parts: Vec<_> = parts.map(|file| (file.clone(), std::fs::read(file).unwrap())).collect();
+    parts.sort();
+    parts
+}
+
+#[test]
+fn a_coordinator_that_dies_around_what_the_job_writes() {
+    let sections = "predict: {where: amount < 100, keep: city, to: more/scored/}
+write: {prepared: more/prepared/, features: more/features/}\n";
+    let mut cluster = cluster(2, &(job(NARROW, 20) + sections));
+    let expected = undisturbed(&mut cluster);
+    let first = written(&cluster);
+    assert_eq!(expected["result"]["outputs"].as_array().unwrap().len(), 3, "{expected:#}");
+    assert!(first.len() > 20, "{} files", first.len());
+
+    cluster.kill_coordinator();
+    cluster.start_coordinator_with(&[("SHEAF_CRASH_AT", "after-output")]);
+    let job = cluster.submit("job.yaml", &[]);
+    cluster.until("a crash at after-output", |cluster| cluster.coordinator().exited());
+    for point in ["after-journal", "after-output", "after-journal", "within score", "after-output", "before-end"] {
+        cluster.start_coordinator_with(&[("SHEAF_CRASH_AT", point)]);
+        cluster.until(&format!("a crash at {point}"), |cluster| cluster.coordinator().exited());
+    }
+    cluster.start_coordinator();
+    let shown = cluster.wait_end(&job);
+    assert_eq!(essence(&cluster, &shown), essence(&cluster, &expected));
+    assert!(written(&cluster) == first, "other bytes");
+    let left = files(cluster.folder().join("more")).into_iter().filter(|f| f.file_name().unwrap().as_encoded_bytes()[0] == b'.');
+    assert_eq!(left.count(), 0, "temporary folders are left");
+    cluster.finish();
+}
+
 #[test]
 fn training_goes_on_from_a_checkpoint_with_what_workers_have_cached() {
     let mut cluster = cluster(1, &job(NARROW, 150));

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use sheaf_tests::matrix::{Case, Figures, coordinator, network, requests, storage, workers};
+use sheaf_tests::matrix::{Case, Figures, coordinator, network, prepare, requests, storage, workers};
 
 type Row = (&'static str, &'static str, fn(&Case) -> Figures);
 
@@ -25,6 +25,11 @@ const ROWS: &[Row] = &[
     ("row19", "a shard that ends its workers", storage::poison),
     ("growth", "a worker joins in training", workers::joiner),
     ("many", "six jobs in two namespaces", requests::many_jobs),
+    ("exchange", "kill -9 a worker before and after it has written what others read", prepare::killed_around_exchange),
+    ("prepare-coordinator", "kill -9 the coordinator while rows are prepared", prepare::coordinator_killed_in_prepare),
+    ("prepare-kills", "kill -9 a worker every 10 s while rows are prepared", prepare::killed_while_preparing),
+    ("cancel", "a query that counts for hours is cancelled", prepare::cancelled),
+    ("larger", "a join of four times the memory of workers in control groups", prepare::larger_than_memory),
     ("numbers", "1, 2, 3 and 5 workers by hand", workers::any_number),
 ];
 

@@ -1,9 +1,11 @@
 //! What is done to a cluster under test: stopped and throttled processes, full disks, bad networks.
 
+pub mod cage;
 pub mod disk;
 pub mod proxy;
 pub mod throttle;
 
+pub use cage::Cage;
 pub use disk::SmallDisk;
 pub use proxy::{Network, Proxy};
 pub use throttle::Throttle;

@@ -5,6 +5,7 @@
 pub mod job;
 pub mod node;
 mod options;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -173,14 +174,11 @@ impl Cluster {
     pub fn start_worker_with(&mut self, number: usize, launch: Launch) {
         let name = format!("worker-{number}");
         let join = launch.through.unwrap_or(self.address).to_string();
-        let mut command = match (&launch.disk, launch.address_space) {
-            (Some(disk), _) => disk.command(&self.program, self.folder()),
-            (None, Some(bytes)) => {
-                let mut shell = self.plain(Path::new("sh"));
-                shell.args(["-c", &format!("ulimit -v {} && exec \"$0\" \"$@\"", bytes / 1024)]).arg(&self.program);
-                shell
-            }
-            (None, None) => self.plain(&self.program),
+        let mut command = match (&launch.disk, launch.address_space, &launch.cage) {
+            (Some(disk), _, _) => disk.command(&self.program, self.folder()),
+            (None, Some(bytes), _) => self.behind(&format!("ulimit -v {}", bytes / 1024)),
+            (None, None, Some(processes)) => self.behind(&format!("echo $$ > '{}'", processes.display())),
+            (None, None, None) => self.plain(&self.program),
         };
         command.args(["worker", "--join", &join, "--name", &name, "--threads", &self.setup.threads.to_string()]);
         command.args(["--memory", launch.memory.as_deref().unwrap_or(&self.setup.memory)]);
@@ -440,6 +438,13 @@ impl Cluster {
 
     fn log_of(&self, name: &str) -> PathBuf {
         self.folder().join("logs").join(format!("{name}.log"))
+    }
+
+    /// The program behind a command of the shell that must succeed.
+    fn behind(&self, first: &str) -> Command {
+        let mut shell = self.plain(Path::new("sh"));
+        shell.args(["-c", &format!("{first} && exec \"$0\" \"$@\"")]).arg(&self.program);
+        shell
     }
 
     fn plain(&self, program: &Path) -> Command {

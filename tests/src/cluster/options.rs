@@ -83,6 +83,8 @@ pub struct Launch {
     pub spill: Option<PathBuf>,
     /// Its memory for shards.
     pub memory: Option<String>,
+    /// It is held by the control group whose file of processes this is.
+    pub cage: Option<PathBuf>,
     /// It may map so many bytes: what it allocates beyond ends it.
     pub address_space: Option<u64>,
 }

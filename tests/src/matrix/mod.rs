@@ -9,9 +9,11 @@
 //! | `storage.rs` | 12, 19: no room to spill; a shard that ends its workers |
 //! | `requests.rs` | 18 and many jobs at once |
 //! | `network.rs` | 8, 9: delay, loss, cuts, one direction |
+//! | `prepare.rs` | preparing by SQL: workers and coordinators lost, cancellation, more than fits into memory |
 
 pub mod coordinator;
 pub mod network;
+pub mod prepare;
 pub mod requests;
 pub mod storage;
 pub mod workers;
