@@ -37,6 +37,8 @@ pub(super) type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 const SIGNALS: usize = 1024;
 /// Tries of one task whose failure may pass.
 const TRIES: usize = 8;
+/// Tries to cancel one query, a tenth of a second apart.
+const CANCELS: usize = 600;
 /// Longer than any cluster lives: losses are told, not guessed.
 const NEVER_SECONDS: u64 = 10 * 365 * 86_400;
 
@@ -330,8 +332,18 @@ impl Drop for Query {
         // Workers that are not there hear nothing, and have nothing.
         drop(scheduler.signals.send(Signal::Cancel(id.to_string())));
         tokio::spawn(async move {
-            if !ended && let Err(error) = scheduler.server.cancel_job(id.clone()).await {
-                tracing::warn!(%error, query = %id, "a query could not be cancelled");
+            // One that is still being planned cannot be cancelled yet: it is asked again until it has ended.
+            for _ in 0..if ended { 0 } else { CANCELS } {
+                if let Err(error) = scheduler.server.cancel_job(id.clone()).await {
+                    tracing::warn!(%error, query = %id, "a query could not be cancelled");
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                drop(scheduler.signals.send(Signal::Cancel(id.to_string())));
+                let status = scheduler.server.state.task_manager.get_job_status(&id).await.ok().flatten().and_then(|s| s.status);
+                if matches!(status, Some(job_status::Status::Failed(_) | job_status::Status::Successful(_))) {
+                    break;
+                }
             }
             drop(scheduler.signals.send(Signal::Ended(id.to_string())));
         });
