@@ -58,12 +58,26 @@ pub struct Report {
     pub value: f64,
 }
 
+/// How the partials of a step become their total.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exchange {
+    /// Along the fixed tree over shard indices: right for floats, whose sums depend on their order.
+    Tree,
+    /// Partials are integers: any order and grouping gives the same total, so a worker adds many shards into one.
+    Sum,
+}
+
 /// Learning, a statistic or a metric as steps over shards.
 pub trait Algorithm: Send + Sync + 'static {
-    /// Everything needed to go on from a checkpoint. Only the coordinator holds it.
+    /// Everything needed to go on from a checkpoint; encoded, it is one. Only the coordinator holds it. A field that
+    /// is skipped when it is encoded must be re-makeable: going on from a decoded state ends with the same bits.
     type State: Wire;
-    /// What workers need to know for one step; a function of the state.
+    /// What workers need to know for one step besides the chapters; a function of the state. Small: it is sent to
+    /// every worker in every step.
     type Message: Wire;
+    /// What stays as it is once it is made (bin edges, a finished tree): sent once to each worker, which keeps it
+    /// decoded. `()` where there is none.
+    type Chapter: Wire;
     /// What a worker keeps per shard between steps: a cache, never the truth. `Default` is "from empty".
     type Local: Default + Send + 'static;
     /// What a shard contributes.
@@ -73,10 +87,21 @@ pub trait Algorithm: Send + Sync + 'static {
 
     /// The state before the first step.
     fn start(&self) -> Result<Self::State, LearnError>;
+    /// How partials become a total.
+    fn exchange(&self) -> Exchange {
+        Exchange::Tree
+    }
     /// What this step broadcasts.
     fn message(&self, state: &Self::State) -> Self::Message;
-    /// Brings `local` to the message's version: idempotent, and possible from empty.
-    fn advance(&self, _message: &Self::Message, _shard: &EncodedShard, _local: &mut Self::Local) {}
+    /// A chapter by its number. The chapters of a state are those from 0 to the first `None`; one that is there
+    /// never changes, in no later state.
+    fn chapter(&self, _state: &Self::State, _index: usize) -> Option<Self::Chapter> {
+        None
+    }
+    /// Brings `local` to the version of the message and its chapters (those of the state that the message is of):
+    /// idempotent, and possible from empty, from an older version and from a newer one, for a coordinator that
+    /// goes on from a checkpoint sends messages that are older than what workers keep.
+    fn advance(&self, _message: &Self::Message, _chapters: &[Self::Chapter], _shard: &EncodedShard, _local: &mut Self::Local) {}
     /// Whether `advance` and `partial` read the shard's columns. False: what is in `local` stands for them, and the
     /// shard may come without.
     fn reads_columns(&self, _message: &Self::Message, _local: &Self::Local) -> bool {
@@ -87,7 +112,30 @@ pub trait Algorithm: Send + Sync + 'static {
         0
     }
     /// Pure: asked twice gives the same bytes. `None` when the shard has no row of interest.
-    fn partial(&self, message: &Self::Message, shard: &EncodedShard, local: &Self::Local) -> Option<Self::Partial>;
+    fn partial(
+        &self,
+        message: &Self::Message,
+        chapters: &[Self::Chapter],
+        shard: &EncodedShard,
+        local: &Self::Local,
+    ) -> Option<Self::Partial>;
+    /// Adds the shard's partial to `total`; asked only where partials are summed ([`Exchange::Sum`]). The total is
+    /// the same as that of merged partials.
+    fn accumulate(
+        &self,
+        message: &Self::Message,
+        chapters: &[Self::Chapter],
+        shard: &EncodedShard,
+        local: &Self::Local,
+        total: &mut Option<Self::Partial>,
+    ) {
+        let partial = self.partial(message, chapters, shard, local);
+        match (total.as_mut(), partial) {
+            (Some(total), Some(partial)) => total.merge(partial),
+            (None, partial) => *total = partial,
+            (Some(_), None) => {}
+        }
+    }
     /// Takes in the total of all shards (`None` if every shard was empty).
     fn update(&self, state: &mut Self::State, total: Option<Self::Partial>) -> Result<Progress, LearnError>;
     /// How the run goes after an update.

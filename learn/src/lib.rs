@@ -19,3 +19,4 @@ pub mod shard;
 pub mod statistics;
 pub mod suggest;
 pub mod tree;
+pub mod trees;

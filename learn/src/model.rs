@@ -9,8 +9,10 @@ use serde_json::Value;
 
 use crate::algorithm::LearnError;
 use crate::kernels::{Design, Level, Linear, margins};
-use crate::math;
 use crate::shard::{EncodedShard, FeatureKind, Schema};
+use crate::trees::importance::{Importance, importance};
+use crate::trees::model::TreeModel;
+use crate::trees::objective::Link;
 
 /// A model of any kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +20,8 @@ use crate::shard::{EncodedShard, FeatureKind, Schema};
 pub enum Model {
     /// A generalized linear model.
     Linear(LinearModel),
+    /// Trees whose leaves add up.
+    Trees(TreeModel),
 }
 
 /// What a model predicts.
@@ -42,17 +46,36 @@ pub struct LinearModel {
     pub coefficients: Vec<f64>,
 }
 
+/// What any learner leaves; a learner's own result may say more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fitted {
+    /// The model.
+    pub model: Model,
+    /// Accepted steps of an optimizer, or trees.
+    pub iterations: u32,
+    /// Whether the fit ended where it should.
+    pub converged: bool,
+    /// Weighted mean loss of the training rows, without penalties.
+    pub loss: f64,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
 impl Model {
     /// What the model predicts.
     pub fn task(&self) -> Task {
         match self {
             Model::Linear(model) => model.task,
+            Model::Trees(model) => model.task,
         }
     }
 
     /// Whether the model belongs to the schema.
     pub fn check(&self, schema: &Schema) -> Result<(), LearnError> {
-        let Model::Linear(model) = self;
+        let model = match self {
+            Model::Linear(model) => model,
+            Model::Trees(model) => return model.check(schema),
+        };
         let (have, want) = (model.coefficients.len(), schema.width());
         if have == want {
             return Ok(());
@@ -61,7 +84,7 @@ impl Model {
     }
 
     /// Predictions of some rows of a shard: the probability of the positive class, or the mean.
-    /// A row with a missing value (NaN) is predicted as NaN.
+    /// A linear model predicts a row with a missing value (NaN) as NaN.
     ///
     /// # Panics
     /// If the shard does not follow the schema or the model does not ([`Model::check`]): encoding makes both.
@@ -75,15 +98,18 @@ impl Model {
     /// As [`Model::predict`].
     pub fn predict_at(&self, level: Level, schema: &Schema, shard: &EncodedShard, rows: Range<usize>) -> Vec<f64> {
         let mut out = self.margins_at(level, schema, shard, rows);
-        if self.task() == Task::Binary {
-            for x in &mut out {
-                *x = math::sigmoid(*x);
-            }
+        let link = match self {
+            Model::Linear(model) if model.task == Task::Binary => Link::Logistic,
+            Model::Linear(_) => Link::Identity,
+            Model::Trees(model) => model.link,
+        };
+        for x in &mut out {
+            *x = link.predict(*x);
         }
         out
     }
 
-    /// Linear predictors of some rows, the shard's offsets included.
+    /// Linear predictors (of trees: scores) of some rows, the shard's offsets included.
     ///
     /// # Panics
     /// As [`Model::predict`].
@@ -96,7 +122,10 @@ impl Model {
     /// # Panics
     /// As [`Model::predict`].
     pub fn margins_at(&self, level: Level, schema: &Schema, shard: &EncodedShard, rows: Range<usize>) -> Vec<f64> {
-        let Model::Linear(model) = self;
+        let model = match self {
+            Model::Linear(model) => model,
+            Model::Trees(model) => return model.scores(schema, shard, rows, model.trees.len()),
+        };
         let design = Design::new(schema, shard, rows.clone()).unwrap_or_else(|e| panic!("encoded for another model: {e}"));
         let (shift, scale) = affine(schema);
         let weight: Vec<f64> = model.coefficients.iter().zip(&scale).map(|(c, s)| c * s).collect();
@@ -108,9 +137,10 @@ impl Model {
     }
 
     /// Intercept and coefficients by slot name on the scale of the columns before the schema's shift and
-    /// scale: margin = intercept + Σ coefficient · x. For display; scoring never uses it.
-    pub fn raw_coefficients(&self, schema: &Schema) -> (f64, BTreeMap<String, f64>) {
-        let Model::Linear(model) = self;
+    /// scale: margin = intercept + Σ coefficient · x. For display; scoring never uses it. `None` for trees, which have
+    /// none.
+    pub fn raw_coefficients(&self, schema: &Schema) -> Option<(f64, BTreeMap<String, f64>)> {
+        let Model::Linear(model) = self else { return None };
         let (shift, scale) = affine(schema);
         let mut intercept = model.intercept;
         let mut out = BTreeMap::new();
@@ -119,7 +149,15 @@ impl Model {
             intercept -= raw * shift[j];
             out.insert(name, raw);
         }
-        (intercept, out)
+        Some((intercept, out))
+    }
+
+    /// What each feature that is split on counts for, by its name. `None` for models without splits.
+    pub fn importances(&self, schema: &Schema) -> Option<BTreeMap<String, Importance>> {
+        let Model::Trees(model) = self else { return None };
+        let all = importance(model, schema.features.len());
+        let named = schema.features.iter().map(|feature| feature.name.clone()).zip(all);
+        Some(named.filter(|(_, importance)| importance.splits > 0).collect())
     }
 
     /// The text that is hashed: sorted keys, no spaces, every float as the 16 hex digits of its bits.
@@ -253,7 +291,7 @@ mod tests {
             let want = 0.1 + i as f64 * 1e-3 + 0.7 * (x(i) - 1.5) * 0.25 + slot + 2.5 * y(i) + sparse;
             assert!((margin - want).abs() < 1e-13, "row {i}: {margin} {want}");
         }
-        let (intercept, raw) = model.raw_coefficients(&schema);
+        let (intercept, raw) = model.raw_coefficients(&schema).expect("it is linear");
         assert_eq!(raw["x"], 0.7 * 0.25);
         assert_eq!(raw["c=b"], 0.3);
         assert!((intercept - (0.1 - 0.7 * 0.25 * 1.5)).abs() < 1e-15);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::algorithm::LearnError;
-use crate::algorithms::{linear_regression, logistic_regression};
+use crate::algorithms::{decision_tree, extra_trees, gradient_boosting, linear_regression, logistic_regression, random_forest};
 use crate::kernels::Level;
 use crate::model::Task;
 use crate::params::ParamDoc;
@@ -16,8 +16,12 @@ use crate::suggest::nearest;
 /// All programs.
 #[rustfmt::skip]
 pub const ALGORITHMS: &[Entry] = &[
+    decision_tree::ENTRY,
+    extra_trees::ENTRY,
+    gradient_boosting::ENTRY,
     linear_regression::ENTRY,
     logistic_regression::ENTRY,
+    random_forest::ENTRY,
     statistic("counts", "rows where a column is not 0", |spec, _| counts::build(spec)),
     statistic("duplicates", "rows whose id stands more than once", |spec, _| duplicates::build(spec)),
     statistic("moments", "count, missing, mean, variance, min and max of each column", moments::build),
@@ -29,7 +33,18 @@ pub const ALGORITHMS: &[Entry] = &[
 
 /// A program that leaves no model; its parameters are the coordinator's to set.
 const fn statistic(name: &'static str, summary: &'static str, build: BuildFn) -> Entry {
-    Entry { name, summary, kind: Kind::Statistic, params: &[], tasks: &[], takes_text: false, build, check: |_| Ok(()) }
+    Entry {
+        name,
+        summary,
+        kind: Kind::Statistic,
+        params: &[],
+        tasks: &[],
+        task: |_| None,
+        takes_text: false,
+        takes_missing: false,
+        build,
+        check: |_| Ok(()),
+    }
 }
 
 /// Makes a program at a level.
@@ -57,10 +72,14 @@ pub struct Entry {
     pub kind: Kind,
     /// Parameters that it takes.
     pub params: &'static [ParamDoc],
-    /// What its models predict; empty where it leaves none.
+    /// What its models may predict; empty where it leaves none.
     pub tasks: &'static [Task],
-    /// Whether it takes columns of text as they are.
+    /// What its models predict with these parameters; `None` where it leaves none or the parameters are wrong.
+    pub task: fn(&BTreeMap<String, Value>) -> Option<Task>,
+    /// Whether it takes columns of text and declared codes as they are, as indices of their values.
     pub takes_text: bool,
+    /// Whether features may be missing (NaN, or no slot) where it learns and where it predicts.
+    pub takes_missing: bool,
     /// Makes it at a level.
     pub build: BuildFn,
     /// Checks parameters without data.
@@ -76,6 +95,12 @@ pub fn find(name: &str) -> Result<&'static Entry, LearnError> {
 pub fn learner(name: &str) -> Result<&'static Entry, LearnError> {
     let learners = || ALGORITHMS.iter().filter(|e| e.kind == Kind::Learner);
     learners().find(|e| e.name == name).ok_or_else(|| unknown(name, learners()))
+}
+
+/// What a learner's models predict with these parameters; `None` if there is no such learner or the parameters are
+/// wrong.
+pub fn task(name: &str, params: &BTreeMap<String, Value>) -> Option<Task> {
+    learner(name).ok().and_then(|entry| (entry.task)(params))
 }
 
 /// Checks the parameters of a learner without data: names, types, ranges.

@@ -1,15 +1,19 @@
 //! What every learner of the registry must hold, whatever it computes: the same bytes for any grouping
 //! of the shards into workers, any order of arrival, any kernel level; resuming, asking twice and losing
-//! caches change nothing; bad data is an error that says what to do.
+//! caches change nothing; partials that are summed give what merged ones give; bad data is an error that
+//! says what to do. A program of integers with chapters (`sums/mod.rs`) stands beside the learners.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "sums/mod.rs"]
+mod sums;
 
 use std::ops::Range;
 
 use serde_json::{Value, json};
-use sheaf_learn::algorithm::Progress;
+use sheaf_learn::algorithm::{Exchange, Progress};
 use sheaf_learn::kernels::Level;
-use sheaf_learn::program::{Local, Program, ProgramSpec, run};
+use sheaf_learn::program::{Chapters, Local, Partial, Program, ProgramSpec, State, Step, catch_up, chapters_from, run};
 use sheaf_learn::registry::{ALGORITHMS, Entry, Kind};
 use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema};
 use sheaf_learn::tree::{Block, Merger};
@@ -33,6 +37,20 @@ fn variants(entry: &Entry) -> Vec<Value> {
             json!({"l1": 0.01, "solver": "lbfgs"}),
             json!({"l2": 0.01, "fit_intercept": false, "solver": "newton"}),
         ],
+        "gradient_boosting" => vec![
+            json!({"objective": "binary", "trees": 3, "growth": "depth_wise", "max_depth": 3, "max_bins": 40, "min_samples_leaf": 5}),
+            json!({"task": "binary", "trees": 3, "max_leaves": 7, "subsample": 0.7, "colsample_bytree": 0.5, "seed": 5,
+                "class_weight": "balanced", "early_stopping": {"rounds": 1}}),
+            json!({"objective": "squared_error", "trees": 2, "max_leaves": 9, "colsample_bynode": 0.7, "l1": 0.1, "l2": 1.0,
+                "min_split_gain": 0.01, "monotone": {"a": 1, "b": -1}, "interactions": [["a", "b", "kind"], ["c", "d", "e", "wide"]]}),
+            json!({"objective": "quantile", "probability": 0.7, "trees": 2, "max_leaves": 4}),
+            json!({"objective": "poisson", "trees": 2, "max_leaves": 4}),
+            json!({"objective": "tweedie", "trees": 2, "max_leaves": 4}),
+            json!({"objective": "huber", "trees": 2, "max_leaves": 4}),
+        ],
+        "random_forest" => vec![json!({"task": "binary", "trees": 2, "max_depth": 4, "class_weight": "balanced", "seed": 3})],
+        "extra_trees" => vec![json!({"task": "regression", "trees": 2, "max_depth": 4})],
+        "decision_tree" => vec![json!({"task": "binary", "max_depth": 3, "max_bins": 20})],
         other => panic!("say with which parameters `{other}` is tried"),
     }
 }
@@ -41,12 +59,58 @@ fn learners() -> impl Iterator<Item = &'static Entry> {
     ALGORITHMS.iter().filter(|e| e.kind == Kind::Learner)
 }
 
-fn each_case(check: impl Fn(&ProgramSpec)) {
-    for entry in learners() {
-        for params in variants(entry) {
-            check(&ProgramSpec { name: entry.name.into(), params, schema: schema() });
+/// What is tried: a learner with parameters, or the program of integers.
+enum Case {
+    Learner(ProgramSpec),
+    Sums,
+}
+
+impl Case {
+    /// The dataset with the columns that the case takes.
+    fn shards(&self, size: usize) -> Vec<EncodedShard> {
+        match self {
+            Case::Learner(spec) => shards_of(spec, size),
+            Case::Sums => shards(size),
         }
     }
+
+    fn build_at(&self, level: Level) -> Box<dyn Program> {
+        match self {
+            Case::Learner(spec) => spec.build_at(level).unwrap(),
+            Case::Sums => sums::program(),
+        }
+    }
+
+    fn build(&self) -> Box<dyn Program> {
+        self.build_at(Level::detect())
+    }
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Case::Learner(spec) => write!(f, "{} {}", spec.name, spec.params),
+            Case::Sums => f.write_str("sums"),
+        }
+    }
+}
+
+fn each_case(check: impl Fn(&Case)) {
+    each_spec(|_| true, |spec| check(&Case::Learner(spec.clone())));
+    check(&Case::Sums);
+}
+
+fn each_spec(filter: impl Fn(&Entry) -> bool, check: impl Fn(&ProgramSpec)) {
+    for entry in learners().filter(|entry| filter(entry)) {
+        for params in variants(entry) {
+            check(&ProgramSpec { name: entry.name.into(), params, schema: schema_of(entry) });
+        }
+    }
+}
+
+/// Learners whose models have a coefficient per slot.
+fn is_linear(entry: &Entry) -> bool {
+    ["linear_regression", "logistic_regression"].contains(&entry.name)
 }
 
 /// A fixed number in [−1, 1).
@@ -75,6 +139,22 @@ fn schema() -> Schema {
         ],
         classes: vec!["no".into(), "yes".into()],
     }
+}
+
+/// The schema without what a learner does not read: trees take no sparse slots.
+fn schema_of(entry: &Entry) -> Schema {
+    let mut schema = schema();
+    if !is_linear(entry) {
+        schema.features.retain(|f| !matches!(f.kind, FeatureKind::Sparse { .. }));
+    }
+    schema
+}
+
+/// The dataset with the columns of a spec's schema, which are the first ones.
+fn shards_of(spec: &ProgramSpec, size: usize) -> Vec<EncodedShard> {
+    let mut shards = shards(size);
+    shards.iter_mut().for_each(|s| s.columns.truncate(spec.schema.features.len()));
+    shards
 }
 
 /// Rows `rows` of the dataset as one shard: about a fifth are not training rows; with `spare`, none is.
@@ -141,71 +221,155 @@ struct Trouble {
     twice: bool,
     /// Forget some caches before each step.
     forget: bool,
-    /// Rebuild every program before each step.
+    /// Rebuild every program before each step, the state and the chapters from bytes.
     restart: bool,
+    /// Merge partials along the tree also where they could be summed.
+    merge: bool,
 }
 
-/// Runs as a cluster would: workers reduce their ranges, the coordinator finishes the tree.
-fn run_cluster(spec: &ProgramSpec, shards: &[EncodedShard], trouble: &Trouble) -> String {
-    let mut seed = trouble.shuffle;
-    let mut draw = |below: usize| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) as usize % below
-    };
-    let levels = if trouble.levels.is_empty() { vec![Level::detect()] } else { trouble.levels.clone() };
-    let build = || -> Vec<Box<dyn Program>> { levels.iter().map(|&l| spec.build_at(l).unwrap()).collect() };
-    let mut programs = build();
-    let mut state = programs[0].start().unwrap();
-    let mut locals: Vec<Local> = shards.iter().map(|_| programs[0].local()).collect();
-    for step in 0.. {
-        if trouble.restart {
-            programs = build();
-        }
-        let message = programs[0].message(&state).unwrap();
+/// A generator of small numbers.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % below
+    }
+
+    /// The next of what is left: the first unless the order is shuffled.
+    fn next(&mut self, trouble: &Trouble, left: usize) -> usize {
+        if trouble.shuffle == 0 { 0 } else { self.below(left) }
+    }
+}
+
+/// One step as several workers see it.
+struct Round<'a> {
+    number: usize,
+    chapters: &'a Chapters,
+    count: usize,
+    message: Vec<u8>,
+}
+
+/// A cluster: workers reduce their ranges, the coordinator finishes.
+struct Cluster<'a> {
+    shards: &'a [EncodedShard],
+    trouble: &'a Trouble,
+    programs: Vec<Box<dyn Program>>,
+    locals: Vec<Local>,
+    draw: Draw,
+}
+
+impl<'a> Cluster<'a> {
+    fn new(case: &Case, shards: &'a [EncodedShard], trouble: &'a Trouble) -> Self {
+        let programs = Self::build(case, trouble);
+        let locals = shards.iter().map(|_| programs[0].local()).collect();
+        Self { shards, trouble, programs, locals, draw: Draw(trouble.shuffle) }
+    }
+
+    fn build(case: &Case, trouble: &Trouble) -> Vec<Box<dyn Program>> {
+        let levels = if trouble.levels.is_empty() { vec![Level::detect()] } else { trouble.levels.clone() };
+        levels.into_iter().map(|level| case.build_at(level)).collect()
+    }
+
+    /// The total of a step from every worker.
+    fn step(&mut self, round: &Round<'_>) -> Option<Partial> {
+        let sum = self.programs[0].exchange() == Exchange::Sum && !self.trouble.merge;
         let mut blocks = Vec::new();
         let mut first = 0;
-        for (worker, end) in trouble.cuts.iter().copied().chain([shards.len()]).enumerate() {
-            let program = &programs[worker % programs.len()];
-            let mut merger = Merger::new(shards.len() as u32);
-            let mut own: Vec<usize> = (first..end).collect();
+        for (worker, end) in self.trouble.cuts.iter().copied().chain([self.shards.len()]).enumerate() {
+            let own = (first..end).collect();
+            let worker = worker % self.programs.len();
+            blocks.extend(if sum { self.sum(worker, own, round) } else { self.reduce(worker, own, round) });
             first = end;
-            while !own.is_empty() {
-                let at = if trouble.shuffle == 0 { 0 } else { draw(own.len()) };
-                let i = own.remove(at);
-                if trouble.forget && (i + step).is_multiple_of(3) {
-                    locals[i] = program.local();
-                }
-                let opened = program.open(&message).unwrap();
-                let partial = opened.partial(&shards[i], &mut locals[i]);
-                if trouble.twice {
-                    assert_eq!(opened.partial(&shards[i], &mut locals[i]), partial, "asked twice");
-                    if !opened.reads_columns(&locals[i]) {
-                        let lean = EncodedShard { columns: Vec::new(), ..shards[i].clone() };
-                        assert_eq!(opened.partial(&lean, &mut locals[i]), partial, "asked without the columns");
-                    }
-                }
-                merger.insert(Block { level: 0, index: i as u32 }, partial, |a, b| program.merge(a, b)).unwrap();
-            }
-            blocks.extend(merger.into_blocks());
         }
-        let mut merger = Merger::new(shards.len() as u32);
+        let program = self.programs[0].as_ref();
+        let mut merger = Merger::new(self.shards.len() as u32);
+        let mut total = None;
         while !blocks.is_empty() {
-            let at = if trouble.shuffle == 0 { 0 } else { draw(blocks.len()) };
+            let at = self.draw.next(self.trouble, blocks.len());
             let (block, partial) = blocks.remove(at);
-            merger.insert(block, partial, |a, b| programs[0].merge(a, b)).unwrap();
+            if sum {
+                total = sheaf_learn::tree::join(total, partial, |a, b| program.merge(a, b)).unwrap();
+            } else {
+                merger.insert(block, partial, |a, b| program.merge(a, b)).unwrap();
+            }
         }
-        let total = merger.total().expect("every shard is in");
-        if programs[0].update(&mut state, total).unwrap() == Progress::Done {
-            return programs[0].finish(&state).unwrap().to_string();
+        if sum { total } else { merger.total().expect("every shard is in") }
+    }
+
+    /// A worker's blocks along the tree.
+    fn reduce(&mut self, worker: usize, mut own: Vec<usize>, round: &Round<'_>) -> Vec<(Block, Option<Partial>)> {
+        let program = self.programs[worker].as_ref();
+        let opened = program.open(round.chapters, round.count, &round.message).unwrap();
+        let mut merger = Merger::new(self.shards.len() as u32);
+        while !own.is_empty() {
+            let i = own.remove(self.draw.next(self.trouble, own.len()));
+            if self.trouble.forget && (i + round.number).is_multiple_of(3) {
+                self.locals[i] = program.local();
+            }
+            let partial = opened.partial(&self.shards[i], &mut self.locals[i]);
+            if self.trouble.twice {
+                assert_eq!(opened.partial(&self.shards[i], &mut self.locals[i]), partial, "asked twice");
+                ask_lean(opened.as_ref(), &self.shards[i], &mut self.locals[i], partial.as_ref());
+            }
+            merger.insert(Block { level: 0, index: i as u32 }, partial, |a, b| program.merge(a, b)).unwrap();
+        }
+        merger.into_blocks()
+    }
+
+    /// A worker's shards, added to two accumulators by chance, which then stand for blocks.
+    fn sum(&mut self, worker: usize, mut own: Vec<usize>, round: &Round<'_>) -> Vec<(Block, Option<Partial>)> {
+        let program = self.programs[worker].as_ref();
+        let opened = program.open(round.chapters, round.count, &round.message).unwrap();
+        let mut totals = [None, None];
+        while !own.is_empty() {
+            let i = own.remove(self.draw.next(self.trouble, own.len()));
+            if self.trouble.forget && (i + round.number).is_multiple_of(3) {
+                self.locals[i] = program.local();
+            }
+            let total = &mut totals[self.draw.below(2)];
+            opened.accumulate(&self.shards[i], &mut self.locals[i], total).unwrap();
+        }
+        let any = Block { level: 0, index: 0 };
+        totals.into_iter().map(|total| (any, total)).collect()
+    }
+}
+
+/// A partial from what the local stands for, where it does.
+fn ask_lean(step: &dyn Step, shard: &EncodedShard, local: &mut Local, expected: Option<&Partial>) {
+    if !step.reads_columns(local) {
+        let lean = EncodedShard { columns: Vec::new(), ..shard.clone() };
+        assert_eq!(step.partial(&lean, local).as_ref(), expected, "asked without the columns");
+    }
+}
+
+/// Runs as a cluster would.
+fn run_cluster(case: &Case, shards: &[EncodedShard], trouble: &Trouble) -> String {
+    let mut cluster = Cluster::new(case, shards, trouble);
+    let mut state = cluster.programs[0].start().unwrap();
+    let mut chapters = cluster.programs[0].chapters();
+    for number in 0.. {
+        if trouble.restart {
+            let bytes = cluster.programs[0].save(&state).unwrap();
+            cluster.programs = Cluster::build(case, trouble);
+            state = cluster.programs[0].load(&bytes).unwrap();
+            chapters = cluster.programs[0].chapters();
+        }
+        let program = cluster.programs[0].as_ref();
+        let message = program.message(&state).unwrap();
+        let count = catch_up(program, &state, &mut chapters).unwrap();
+        let total = cluster.step(&Round { number, chapters: &chapters, count, message });
+        if cluster.programs[0].update(&mut state, total).unwrap() == Progress::Done {
+            return cluster.programs[0].finish(state).unwrap().to_string();
         }
     }
     unreachable!("a program ends")
 }
 
-fn check(spec: &ProgramSpec, size: usize, trouble: &Trouble, what: &str) {
-    let shards = shards(size);
-    let want = run(spec.build().unwrap().as_ref(), &shards).unwrap().to_string();
-    assert_eq!(run_cluster(spec, &shards, trouble), want, "{} {} {what}, shards of {size}", spec.name, spec.params);
+fn check(case: &Case, size: usize, trouble: &Trouble, what: &str) {
+    let shards = case.shards(size);
+    let want = run(case.build().as_ref(), &shards).unwrap().to_string();
+    assert_eq!(run_cluster(case, &shards, trouble), want, "{case} {what}, shards of {size}");
 }
 
 #[test]
@@ -214,7 +378,11 @@ fn any_grouping_and_order_gives_the_same_bytes() {
         for (size, groupings) in [(64, [vec![17], vec![5, 6, 31], vec![1, 2, 3, 40]]), (1_536, [vec![1], vec![2], vec![1, 2]])] {
             check(spec, size, &Trouble::default(), "a second run");
             for (i, cuts) in groupings.into_iter().enumerate() {
-                check(spec, size, &Trouble { cuts, shuffle: 7 + i as u64, ..Default::default() }, "grouped");
+                let shuffle = 7 + i as u64;
+                check(spec, size, &Trouble { cuts: cuts.clone(), shuffle, ..Default::default() }, "grouped");
+                if spec.build().exchange() == Exchange::Sum {
+                    check(spec, size, &Trouble { cuts, shuffle, merge: true, ..Default::default() }, "merged");
+                }
             }
         }
     });
@@ -239,34 +407,73 @@ fn asking_twice_losing_caches_and_restarting_changes_nothing() {
     });
 }
 
+/// A run that keeps every state it went through, as bytes.
+struct Recorded {
+    states: Vec<Vec<u8>>,
+    chapters: Vec<Vec<u8>>,
+    locals: Vec<Local>,
+    result: String,
+}
+
+fn record(case: &Case, shards: &[EncodedShard]) -> Recorded {
+    let trouble = Trouble::default();
+    let mut cluster = Cluster::new(case, shards, &trouble);
+    let mut state = cluster.programs[0].start().unwrap();
+    let (mut states, mut chapters, mut decoded) = (Vec::new(), Vec::new(), cluster.programs[0].chapters());
+    loop {
+        let program = cluster.programs[0].as_ref();
+        states.push(program.save(&state).unwrap());
+        chapters.extend(chapters_from(program, &state, chapters.len()).unwrap());
+        let count = catch_up(program, &state, &mut decoded).unwrap();
+        let round = Round { number: 0, chapters: &decoded, count, message: program.message(&state).unwrap() };
+        let total = cluster.step(&round);
+        if cluster.programs[0].update(&mut state, total).unwrap() == Progress::Done {
+            let result = cluster.programs[0].finish(state).unwrap().to_string();
+            return Recorded { states, chapters, locals: cluster.locals, result };
+        }
+    }
+}
+
+/// Goes on from a state as a coordinator does that was restarted: what workers keep is newer than the state.
+fn go_on(case: &Case, shards: &[EncodedShard], from: &[u8], recorded: &Recorded, locals: Vec<Local>) -> (String, Vec<Local>) {
+    let trouble = Trouble::default();
+    let mut cluster = Cluster { locals, ..Cluster::new(case, shards, &trouble) };
+    let mut state: State = cluster.programs[0].load(from).unwrap();
+    // The workers have all chapters already.
+    let mut decoded = cluster.programs[0].chapters();
+    recorded.chapters.iter().for_each(|chapter| cluster.programs[0].append(&mut decoded, chapter).unwrap());
+    loop {
+        let program = cluster.programs[0].as_ref();
+        let own = chapters_from(program, &state, 0).unwrap();
+        assert_eq!(own, recorded.chapters[..own.len()], "{case}: chapters changed");
+        let round = Round { number: 0, chapters: &decoded, count: own.len(), message: program.message(&state).unwrap() };
+        let total = cluster.step(&round);
+        if cluster.programs[0].update(&mut state, total).unwrap() == Progress::Done {
+            return (cluster.programs[0].finish(state).unwrap().to_string(), cluster.locals);
+        }
+    }
+}
+
 #[test]
-fn a_resumed_run_ends_in_the_same_bytes() {
-    each_case(|spec| {
-        let shards = shards(64);
-        let want = run(spec.build().unwrap().as_ref(), &shards).unwrap();
-        for stop in [1, 2, 5] {
-            let mut state = spec.build().unwrap().start().unwrap();
-            let mut step = 0;
-            // Every state after `stop` steps is taken by a program that knows nothing else.
-            let mut program = spec.build().unwrap();
-            loop {
-                let message = program.message(&state).unwrap();
-                let opened = program.open(&message).unwrap();
-                let leaves = shards.iter().map(|s| opened.partial(s, &mut program.local())).collect();
-                let total = sheaf_learn::tree::reduce(leaves, |a, b| program.merge(a, b)).unwrap();
-                drop(opened);
-                let progress = program.update(&mut state, total).unwrap();
-                step += 1;
-                if progress == Progress::Done {
-                    break;
-                }
-                if step == stop {
-                    program = spec.build().unwrap();
-                }
-            }
-            assert_eq!(program.finish(&state).unwrap(), want, "{} {}", spec.name, spec.params);
+fn going_on_from_any_state_ends_in_the_same_bytes() {
+    each_case(|case| {
+        let shards = case.shards(64);
+        let mut recorded = record(case, &shards);
+        let mut locals = std::mem::take(&mut recorded.locals);
+        for (step, state) in recorded.states.iter().enumerate() {
+            let (result, newer) = go_on(case, &shards, state, &recorded, locals);
+            assert_eq!(result, recorded.result, "{case} from step {step}");
+            locals = newer;
         }
     });
+}
+
+#[test]
+fn a_step_lacks_no_chapter() {
+    let program = sums::program();
+    let message = program.message(&program.start().unwrap()).unwrap();
+    let error = program.open(&program.chapters(), 1, &message).err().unwrap().to_string();
+    assert_eq!(error, "a step needs 1 chapters, 0 are there");
 }
 
 #[test]
@@ -280,7 +487,7 @@ fn first_order_runs_take_many_steps() {
 
 #[test]
 fn a_constant_column_gets_zero_and_a_warning() {
-    each_case(|spec| {
+    each_spec(is_linear, |spec| {
         let result = run(spec.build().unwrap().as_ref(), &shards(64)).unwrap();
         let coefficients = &result["model"]["linear"]["coefficients"];
         let plain = spec.params["fit_intercept"] == json!(false) && spec.params["standardization"] == json!(false);
@@ -297,7 +504,7 @@ fn a_constant_column_gets_zero_and_a_warning() {
 }
 
 fn refused(spec: &ProgramSpec, spoil: impl Fn(&mut EncodedShard), expected: &[&str]) {
-    let mut shards = shards(64);
+    let mut shards = shards_of(spec, 64);
     shards.iter_mut().for_each(spoil);
     let program = spec.build().unwrap();
     let error = run(program.as_ref(), &shards).expect_err("bad data").to_string();
@@ -306,41 +513,50 @@ fn refused(spec: &ProgramSpec, spoil: impl Fn(&mut EncodedShard), expected: &[&s
 
 #[test]
 fn bad_data_is_a_clear_error() {
-    each_case(|spec| {
-        let nan = |s: &mut EncodedShard| {
-            if let (Column::F32(x), true) = (&mut s.columns[1], s.index == 2) {
-                x[..3].fill(f32::NAN);
+    each_spec(
+        |_| true,
+        |spec| {
+            let nan = |s: &mut EncodedShard| {
+                if let (Column::F32(x), true) = (&mut s.columns[1], s.index == 2) {
+                    x[..3].fill(f32::NAN);
+                }
+            };
+            let takes_missing = sheaf_learn::registry::learner(&spec.name).unwrap().takes_missing;
+            if !takes_missing {
+                refused(spec, nan, &["feature `b` has 3 missing or infinite values", "add an impute step"]);
             }
-        };
-        refused(spec, nan, &["feature `b` has 3 missing or infinite values", "add an impute step"]);
-        let infinite = |s: &mut EncodedShard| {
-            if let (Column::F64(x), true) = (&mut s.columns[4], s.index == 40) {
-                x[0] = f64::INFINITY;
+            let infinite = |s: &mut EncodedShard| {
+                if let (Column::F64(x), true) = (&mut s.columns[4], s.index == 40) {
+                    x[0] = f64::INFINITY;
+                }
+            };
+            if !takes_missing {
+                refused(spec, infinite, &["feature `e` has 1 missing"]);
             }
-        };
-        refused(spec, infinite, &["feature `e` has 1 missing"]);
-        let target = |s: &mut EncodedShard| {
-            s.target.iter_mut().flat_map(|y| y.iter_mut()).take(usize::from(s.index < 2)).for_each(|y| *y = f64::NAN)
-        };
-        refused(spec, target, &["2 of ", "no finite target"]);
-        let weight = |s: &mut EncodedShard| s.weight.iter_mut().flat_map(|w| w.iter_mut()).take(1).for_each(|w| *w = -1.0);
-        refused(spec, weight, &["missing, infinite or negative weight"]);
-        refused(spec, |s| s.weight = Some(vec![0.0; s.rows].into()), &["the weights of all", "are 0"]);
-        refused(spec, |s| s.offset = Some(vec![f64::NAN; s.rows].into()), &["no finite offset"]);
-        refused(spec, |s| s.target = None, &["there is no target"]);
-        refused(spec, |s| s.bounds = [0, 0, 0, s.rows], &["no training rows"]);
-        refused(spec, |s| s.columns[0] = Column::bytes_of(vec![None; s.rows]), &["column `a`", "one_hot"]);
-        refused(spec, |s| s.columns.truncate(3), &["3 feature columns, the schema has 9"]);
-        if spec.name == "logistic_regression" {
-            refused(spec, |s| s.target = Some(vec![1.0; s.rows].into()), &["have the target `yes`", "needs both classes"]);
-            refused(spec, |s| s.target = Some(vec![2.0; s.rows].into()), &["target other than 0 and 1"]);
-        }
-    });
+            let target = |s: &mut EncodedShard| {
+                s.target.iter_mut().flat_map(|y| y.iter_mut()).take(usize::from(s.index < 2)).for_each(|y| *y = f64::NAN)
+            };
+            refused(spec, target, &["2 of ", "no finite target"]);
+            let weight = |s: &mut EncodedShard| s.weight.iter_mut().flat_map(|w| w.iter_mut()).take(1).for_each(|w| *w = -1.0);
+            refused(spec, weight, &["missing, infinite or negative weight"]);
+            refused(spec, |s| s.weight = Some(vec![0.0; s.rows].into()), &["the weights of all", "are 0"]);
+            refused(spec, |s| s.offset = Some(vec![f64::NAN; s.rows].into()), &["no finite offset"]);
+            refused(spec, |s| s.target = None, &["there is no target"]);
+            refused(spec, |s| s.bounds = [0, 0, 0, s.rows], &["no training rows"]);
+            refused(spec, |s| s.columns[0] = Column::bytes_of(vec![None; s.rows]), &["column `a`", "one_hot"]);
+            let columns = format!("3 feature columns, the schema has {}", spec.schema.features.len());
+            refused(spec, |s| s.columns.truncate(3), &[&columns]);
+            if spec.name == "logistic_regression" || spec.params["objective"] == "binary" || spec.params["task"] == "binary" {
+                refused(spec, |s| s.target = Some(vec![1.0; s.rows].into()), &["have the target `yes`", "needs both classes"]);
+                refused(spec, |s| s.target = Some(vec![2.0; s.rows].into()), &["target other than 0 and 1"]);
+            }
+        },
+    );
 }
 
 #[test]
 fn rows_that_do_not_train_change_nothing() {
-    each_case(|spec| {
+    each_spec(is_linear, |spec| {
         let clean = shards(64);
         let mut spoilt = clean.clone();
         for shard in &mut spoilt {

@@ -83,7 +83,7 @@ impl Data {
         let program = spec.build().unwrap();
         let value = run(program.as_ref(), &self.shards()).unwrap();
         let fitted: FittedLinear = serde_json::from_value(value).unwrap();
-        let (intercept, raw) = fitted.model.raw_coefficients(&spec.schema);
+        let (intercept, raw) = fitted.model.raw_coefficients(&spec.schema).unwrap();
         (fitted, intercept, raw)
     }
 }
@@ -123,7 +123,7 @@ fn weighted_least_squares_of_four_rows() {
         };
         let value = run(spec.build().unwrap().as_ref(), &data.shards()).unwrap();
         let fitted: FittedLinear = serde_json::from_value(value).unwrap();
-        let Model::Linear(model) = &fitted.model;
+        let Model::Linear(model) = &fitted.model else { panic!("a linear model") };
         assert_eq!(model.intercept, 0.0);
         assert!(model.coefficients.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-9), "{solver}: {model:?}, not {want:?}");
     }
@@ -168,7 +168,7 @@ fn compare(case: &Value, algorithm: &str, solver: &str) -> Option<String> {
     let spec = ProgramSpec { name: algorithm.into(), params: params.clone(), schema: plain(&data) };
     let value = run(spec.build().unwrap().as_ref(), &data.shards()).unwrap();
     let fitted: FittedLinear = serde_json::from_value(value).unwrap();
-    let Model::Linear(model) = &fitted.model;
+    let Model::Linear(model) = &fitted.model else { panic!("a linear model") };
     // Compared on the standardised scale, where coefficients have one size.
     let want: Vec<f64> = case["coefficients"].as_array().unwrap().iter().map(|c| c.as_f64().unwrap()).collect();
     let spread: Vec<f64> = data.columns.iter().map(|c| deviation(c)).collect();
@@ -197,7 +197,7 @@ fn a_schema_that_scales_changes_nothing_but_the_representation() {
     let spec = ProgramSpec { name: "linear_regression".into(), params, schema: plain(&data) };
     let value = run(spec.build().unwrap().as_ref(), &data.shards()).unwrap();
     let fitted: FittedLinear = serde_json::from_value(value).unwrap();
-    let (start, want) = fitted.model.raw_coefficients(&spec.schema);
+    let (start, want) = fitted.model.raw_coefficients(&spec.schema).unwrap();
     assert!((start - intercept).abs() < 1e-9 * start.abs());
     assert!(want.iter().all(|(name, c)| (raw[name] - c).abs() < 1e-10 * c.abs().max(1.0)), "{raw:?} {want:?}");
 }

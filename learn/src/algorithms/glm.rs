@@ -136,6 +136,7 @@ impl Optimizer {
 impl Algorithm for Glm {
     type State = State;
     type Message = Message;
+    type Chapter = ();
     type Local = ();
     type Partial = Partial;
     type Output = FittedLinear;
@@ -154,7 +155,7 @@ impl Algorithm for Glm {
         }
     }
 
-    fn partial(&self, message: &Message, shard: &EncodedShard, _local: &()) -> Option<Partial> {
+    fn partial(&self, message: &Message, _chapters: &[()], shard: &EncodedShard, _local: &()) -> Option<Partial> {
         let range = shard.range(Segment::Train);
         if range.is_empty() {
             return None;

@@ -22,7 +22,9 @@ pub const ENTRY: Entry = Entry {
     kind: Kind::Learner,
     params: PARAMS,
     tasks: &[Task::Regression],
+    task: |_| Some(Task::Regression),
     takes_text: false,
+    takes_missing: false,
     build,
     check,
 };

@@ -22,7 +22,9 @@ pub const ENTRY: Entry = Entry {
     kind: Kind::Learner,
     params: PARAMS,
     tasks: &[Task::Binary],
+    task: |_| Some(Task::Binary),
     takes_text: false,
+    takes_missing: false,
     build,
     check,
 };
@@ -87,7 +89,7 @@ pub fn from_params(params: &BTreeMap<String, Value>, spec: &ProgramSpec, level: 
 }
 
 /// Classes go by `0` and `1` or by their names; a class that is not named has the weight 1.
-fn class_weight(params: &Params<'_>, classes: &[String]) -> Result<ClassWeight, LearnError> {
+pub(super) fn class_weight(params: &Params<'_>, classes: &[String]) -> Result<ClassWeight, LearnError> {
     let expected = "none, balanced or a map of class to a number above 0";
     let map = match params.get("class_weight") {
         None | Some(Value::Null) => return Ok(ClassWeight::None),

@@ -4,7 +4,7 @@
 mod vector;
 
 pub use vector::Vector;
-pub(super) use vector::prefetch;
+pub(crate) use vector::prefetch;
 
 use crate::algorithm::LearnError;
 

@@ -219,6 +219,7 @@ struct Scores(Option<Vec<f64>>);
 impl Algorithm for Metrics {
     type State = State;
     type Message = Message;
+    type Chapter = ();
     type Local = Scores;
     type Partial = Partial;
     type Output = MetricsOutput;
@@ -236,7 +237,7 @@ impl Algorithm for Metrics {
         }
     }
 
-    fn advance(&self, _: &Message, shard: &EncodedShard, local: &mut Scores) {
+    fn advance(&self, _: &Message, _: &[()], shard: &EncodedShard, local: &mut Scores) {
         if local.0.is_none() {
             local.0 = Some(self.scores(shard));
         }
@@ -250,7 +251,7 @@ impl Algorithm for Metrics {
         local.0.as_ref().map_or(0, |scores| scores.len() * size_of::<f64>())
     }
 
-    fn partial(&self, message: &Message, shard: &EncodedShard, local: &Scores) -> Option<Partial> {
+    fn partial(&self, message: &Message, _: &[()], shard: &EncodedShard, local: &Scores) -> Option<Partial> {
         if shard.rows == 0 {
             return None;
         }

@@ -111,6 +111,7 @@ fn ranges(bins: &Runs<u32, u64>, limit: u64) -> Vec<(u32, u32)> {
 impl Algorithm for Duplicates {
     type State = State;
     type Message = Message;
+    type Chapter = ();
     type Local = ();
     type Partial = Partial;
     type Output = DuplicatesOutput;
@@ -126,7 +127,7 @@ impl Algorithm for Duplicates {
         }
     }
 
-    fn partial(&self, message: &Message, shard: &EncodedShard, (): &()) -> Option<Partial> {
+    fn partial(&self, message: &Message, _: &[()], shard: &EncodedShard, (): &()) -> Option<Partial> {
         if shard.rows == 0 {
             return None;
         }

@@ -128,6 +128,7 @@ pub(crate) struct Once<T>(pub T);
 impl<T: SinglePass> Algorithm for Once<T> {
     type State = Option<T::Partial>;
     type Message = ();
+    type Chapter = ();
     type Local = ();
     type Partial = T::Partial;
     type Output = T::Output;
@@ -138,7 +139,7 @@ impl<T: SinglePass> Algorithm for Once<T> {
 
     fn message(&self, _: &Self::State) {}
 
-    fn partial(&self, (): &(), shard: &EncodedShard, (): &()) -> Option<T::Partial> {
+    fn partial(&self, (): &(), _: &[()], shard: &EncodedShard, (): &()) -> Option<T::Partial> {
         self.0.leaf(shard)
     }
 

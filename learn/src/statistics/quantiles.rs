@@ -195,6 +195,7 @@ fn descend(target: &mut Target, cells: &Runs<u64, u64>, bits: u32) {
 impl Algorithm for Quantiles {
     type State = State;
     type Message = Message;
+    type Chapter = ();
     type Local = ();
     type Partial = PerColumn<Part>;
     type Output = QuantilesOutput;
@@ -210,7 +211,7 @@ impl Algorithm for Quantiles {
         Message { depth: state.depth, prefixes }
     }
 
-    fn partial(&self, message: &Message, shard: &EncodedShard, (): &()) -> Option<PerColumn<Part>> {
+    fn partial(&self, message: &Message, _: &[()], shard: &EncodedShard, (): &()) -> Option<PerColumn<Part>> {
         let rows = self.params.segment.range(shard);
         if rows.is_empty() {
             return None;

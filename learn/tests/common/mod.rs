@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 use sheaf_learn::algorithm::Progress;
-use sheaf_learn::program::{Local, Program, ProgramSpec};
+use sheaf_learn::program::{Local, Program, ProgramSpec, catch_up};
 use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema, Segment, Shared};
 use sheaf_learn::tree::{Block, Merger, cover};
 
@@ -100,10 +100,12 @@ pub fn run_as_workers(program: &dyn Program, shards: &[EncodedShard], cuts: &[us
     let mut random = Lcg(seed);
     let count = shards.len() as u32;
     let mut state = program.start().unwrap();
+    let mut chapters = program.chapters();
     let mut locals: Vec<Local> = shards.iter().map(|_| program.local()).collect();
     loop {
         let message = program.message(&state).unwrap();
-        let step = program.open(&message).unwrap();
+        let known = catch_up(program, &state, &mut chapters).unwrap();
+        let step = program.open(&chapters, known, &message).unwrap();
         let mut blocks = Vec::new();
         for pair in cuts.windows(2) {
             let mut merger = Merger::new(count);
@@ -129,7 +131,7 @@ pub fn run_as_workers(program: &dyn Program, shards: &[EncodedShard], cuts: &[us
         let total = merger.total().expect("every shard is in");
         drop(step);
         if program.update(&mut state, total).unwrap() == Progress::Done {
-            return program.finish(&state).unwrap();
+            return program.finish(state).unwrap();
         }
     }
 }

@@ -33,7 +33,7 @@ pub trait Vector: Copy {
 
 /// Asks for a line of memory before it is needed: a hint, harmless for any address, without effect on bits.
 #[inline(always)]
-pub(in crate::kernels) fn prefetch<T>(address: *const T) {
+pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch never faults, and SSE is part of x86-64.
     unsafe {

@@ -1,0 +1,115 @@
+//! What shards answer. All of it is integers, maxima and exact sums: order and grouping cannot show.
+
+use serde::{Deserialize, Serialize};
+
+use crate::algorithm::Merge;
+
+use super::exact::ExactSum;
+use super::histogram::Histogram;
+use super::sample::Keys;
+use super::split::Scale;
+use super::survey::Survey;
+
+/// What a shard answers to a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Partial {
+    /// To a first look.
+    Survey(Survey),
+    /// Values of the sample, a column each.
+    Sample(Vec<Keys>),
+    /// Extent of the gradients, and losses.
+    Slopes(Extent),
+    /// Histograms of nodes.
+    Level(Vec<Histogram>),
+    /// Exact sums of leaves.
+    Leaves(Vec<LeafSum>),
+    /// The shard cannot be read as the schema says.
+    Fault(String),
+}
+
+/// Extent of the gradients of some rows, and losses.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Extent {
+    /// Largest |gradient|.
+    pub gradient: f32,
+    /// Largest hessian.
+    pub hessian: f32,
+    /// Whether a gradient or hessian is not finite.
+    pub overflow: bool,
+    /// Sum of weight · loss of the training rows.
+    pub train: ExactSum,
+    /// The same of the validation rows.
+    pub validation: ExactSum,
+}
+
+/// Exact sums of a leaf.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeafSum {
+    /// Rows.
+    pub rows: u64,
+    /// Gradients in 2⁻³² of the largest.
+    pub gradient: i64,
+    /// Hessians in 2⁻³² of the largest.
+    pub hessian: i64,
+}
+
+/// 2³².
+const FINE: f64 = 4_294_967_296.0;
+
+impl LeafSum {
+    /// Factors from gradients and hessians to their integers.
+    pub fn factors(scale: Scale) -> [f64; 2] {
+        let factor = |most: f64| if most > 0.0 { FINE / most } else { 0.0 };
+        [factor(scale.gradient), factor(scale.hessian)]
+    }
+
+    /// Sums of gradients and hessians.
+    pub fn real(self, scale: Scale) -> [f64; 2] {
+        [self.gradient as f64 * (scale.gradient / FINE), self.hessian as f64 * (scale.hessian / FINE)]
+    }
+}
+
+impl Merge for Extent {
+    fn merge(&mut self, right: Self) {
+        self.gradient = if right.gradient > self.gradient { right.gradient } else { self.gradient };
+        self.hessian = if right.hessian > self.hessian { right.hessian } else { self.hessian };
+        self.overflow |= right.overflow;
+        self.train.merge(&right.train);
+        self.validation.merge(&right.validation);
+    }
+}
+
+impl Merge for Partial {
+    fn merge(&mut self, right: Self) {
+        match (&mut *self, right) {
+            // Of several faults the least, so that the order in which they meet cannot show.
+            (Partial::Fault(a), Partial::Fault(b)) => {
+                if b < *a {
+                    *a = b;
+                }
+            }
+            (Partial::Fault(_), _) => {}
+            (_, Partial::Fault(fault)) => *self = Partial::Fault(fault),
+            (Partial::Survey(a), Partial::Survey(b)) if a.is_like(&b) => a.merge(b),
+            (Partial::Sample(a), Partial::Sample(b)) if a.len() == b.len() => {
+                a.iter_mut().zip(b).for_each(|(a, b)| a.merge(b));
+            }
+            (Partial::Slopes(a), Partial::Slopes(b)) => a.merge(b),
+            (Partial::Level(a), Partial::Level(b)) if features(a) == features(&b) => {
+                a.iter_mut().zip(b).for_each(|(a, b)| a.merge(b));
+            }
+            (Partial::Leaves(a), Partial::Leaves(b)) if a.len() == b.len() => {
+                for (a, b) in a.iter_mut().zip(b) {
+                    a.rows += b.rows;
+                    a.gradient += b.gradient;
+                    a.hessian += b.hessian;
+                }
+            }
+            _ => *self = Partial::Fault("partials of two different steps met".into()),
+        }
+    }
+}
+
+fn features(histograms: &[Histogram]) -> Vec<usize> {
+    histograms.iter().map(Histogram::features).collect()
+}

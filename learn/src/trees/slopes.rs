@@ -1,0 +1,237 @@
+//! Gradients and hessians of rows from their scores, and their rounding to 16 bits. Loops over lanes with the bits of
+//! every instruction set; gradients are kept as f32 pairs.
+
+use crate::kernels::level::Kernel;
+use crate::kernels::{LANES, Level, Vector, lane_sum};
+
+use super::histogram::UNITS;
+use super::objective::{Objective, Row};
+use super::split::Scale;
+
+/// Gradient and hessian of a row, its weight within.
+pub type Slope = [f32; 2];
+
+/// What is known of rows beside their scores.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// What is learnt.
+    pub target: &'a [f64],
+    /// Row weights; absent: all 1.
+    pub weight: Option<&'a [f64]>,
+    /// Multiplies the weights of rows with target 0 and 1.
+    pub class_weight: Option<[f64; 2]>,
+}
+
+/// What rows have in common.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Summary {
+    /// Largest |gradient|.
+    pub gradient: f32,
+    /// Largest hessian.
+    pub hessian: f32,
+    /// Whether a gradient or hessian is not finite.
+    pub overflow: bool,
+    /// Sum of weight · loss.
+    pub loss: f64,
+}
+
+/// Gradients and hessians of rows. With an empty `out` only the loss is of use.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn slopes(level: Level, objective: Objective, scores: &[f64], known: Known<'_>, out: &mut [Slope]) -> Summary {
+    let rows = scores.len();
+    assert_eq!(known.target.len(), rows, "a target a row");
+    assert!(known.weight.is_none_or(|w| w.len() == rows), "a weight a row");
+    assert!(out.is_empty() || out.len() == rows, "a pair a row");
+    level.run(Slopes { objective, scores, known, out })
+}
+
+struct Slopes<'a> {
+    objective: Objective,
+    scores: &'a [f64],
+    known: Known<'a>,
+    out: &'a mut [Slope],
+}
+
+impl Kernel for Slopes<'_> {
+    type Output = Summary;
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> Summary {
+        match self.objective {
+            Objective::SquaredError(row) | Objective::Brier(row) => self.rows(row),
+            Objective::Binary(row) => self.rows(row),
+            Objective::Huber(row) => self.rows(row),
+            Objective::Quantile(row) => self.rows(row),
+            Objective::Poisson(row) => self.rows(row),
+            Objective::Tweedie(row) => self.rows(row),
+            Objective::Gamma(row) => self.rows(row),
+        }
+    }
+}
+
+/// Running extremes and sums, a lane each.
+struct Lanes {
+    gradient: [f32; LANES],
+    hessian: [f32; LANES],
+    overflow: [bool; LANES],
+    loss: [f64; LANES],
+}
+
+impl Slopes<'_> {
+    #[inline(always)]
+    fn rows<R: Row>(self, row: R) -> Summary {
+        let Self { scores, known, out, .. } = self;
+        let mut lanes = Lanes { gradient: [0.0; LANES], hessian: [0.0; LANES], overflow: [false; LANES], loss: [0.0; LANES] };
+        let (blocks, tail) = scores.as_chunks::<LANES>();
+        let targets = known.target.as_chunks::<LANES>().0;
+        let weights = known.weight.map(|w| w.as_chunks::<LANES>().0);
+        for (b, (score, target)) in blocks.iter().zip(targets).enumerate() {
+            let mut weight = weights.map_or([1.0; LANES], |w| w[b]);
+            by_class(known.class_weight, target, &mut weight);
+            let pairs = block(row, score, target, &weight, &mut lanes);
+            if let Some(out) = out.as_chunks_mut::<LANES>().0.get_mut(b) {
+                *out = pairs;
+            }
+        }
+        if !tail.is_empty() {
+            let (at, n) = (blocks.len() * LANES, tail.len());
+            // Rows past the end weigh nothing.
+            let (mut score, mut target, mut weight) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+            score[..n].copy_from_slice(tail);
+            target[..n].copy_from_slice(&known.target[at..]);
+            weight[..n].fill(1.0);
+            if let Some(w) = known.weight {
+                weight[..n].copy_from_slice(&w[at..]);
+            }
+            by_class(known.class_weight, &target, &mut weight);
+            let pairs = block(row, &score, &target, &weight, &mut lanes);
+            // Whoever wants the losses only gives no room for slopes.
+            if let Some(out) = out.get_mut(at..at + n) {
+                out.copy_from_slice(&pairs[..n]);
+            }
+        }
+        let most = |lanes: [f32; LANES]| lanes.into_iter().fold(0.0, |a, b| if b > a { b } else { a });
+        Summary {
+            gradient: most(lanes.gradient),
+            hessian: most(lanes.hessian),
+            overflow: lanes.overflow.into_iter().any(|o| o),
+            loss: lane_sum(&lanes.loss),
+        }
+    }
+}
+
+#[inline(always)]
+fn by_class(factors: Option<[f64; 2]>, target: &[f64; LANES], weight: &mut [f64; LANES]) {
+    if let Some([negative, positive]) = factors {
+        for l in 0..LANES {
+            weight[l] *= if target[l] > 0.5 { positive } else { negative };
+        }
+    }
+}
+
+#[inline(always)]
+fn block<R: Row>(
+    row: R,
+    score: &[f64; LANES],
+    target: &[f64; LANES],
+    weight: &[f64; LANES],
+    lanes: &mut Lanes,
+) -> [Slope; LANES] {
+    let (mut gradient, mut hessian) = ([0.0f32; LANES], [0.0f32; LANES]);
+    for l in 0..LANES {
+        let [slope, curvature, loss] = row.row(score[l], target[l]);
+        gradient[l] = (weight[l] * slope) as f32;
+        hessian[l] = (weight[l] * curvature) as f32;
+        lanes.loss[l] += weight[l] * loss;
+    }
+    for l in 0..LANES {
+        let (g, h) = (gradient[l].abs(), hessian[l]);
+        lanes.gradient[l] = if g > lanes.gradient[l] { g } else { lanes.gradient[l] };
+        lanes.hessian[l] = if h > lanes.hessian[l] { h } else { lanes.hessian[l] };
+        lanes.overflow[l] |= !g.is_finite() | !h.is_finite();
+    }
+    let mut out = [[0.0; 2]; LANES];
+    for l in 0..LANES {
+        out[l] = [gradient[l], hessian[l]];
+    }
+    out
+}
+
+/// Rounds gradients and hessians to units, up or down by chance, so that small ones are not lost under a large
+/// maximum: expectations are kept. The chance is a hash of `key` and the row.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn round(level: Level, slopes: &[Slope], scale: Scale, key: u32, out: &mut [u64]) {
+    assert_eq!(slopes.len(), out.len(), "a word a row");
+    level.run(Round { slopes, scale, key, out });
+}
+
+struct Round<'a> {
+    slopes: &'a [Slope],
+    scale: Scale,
+    key: u32,
+    out: &'a mut [u64],
+}
+
+impl Kernel for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let factor = |most: f64| if most > 0.0 { f64::from(UNITS) / most } else { 0.0 };
+        let (g, h) = (factor(self.scale.gradient), factor(self.scale.hessian));
+        for (row, (out, slope)) in self.out.iter_mut().zip(self.slopes).enumerate() {
+            let bits = mix(row as u32 ^ self.key);
+            // Odd multiples of 2⁻¹⁷ between −½ and ½, never at an end: whole units stay whole.
+            let chance = |bits: u32| f64::from((2 * bits + 1) as i32 - 65_536) * (1.0 / 131_072.0);
+            let gradient = (f64::from(slope[0]) * g + chance(bits & 0xffff)) + NEAREST;
+            let hessian = (f64::from(slope[1]) * h + chance(bits >> 16)) + NEAREST;
+            // The low half of the sum's bits is the whole number next to it.
+            *out = (gradient.to_bits() << 32).wrapping_add(hessian.to_bits() & 0xffff_ffff);
+        }
+    }
+}
+
+/// 1.5 · 2⁵²: a sum with it is rounded to whole numbers.
+pub(super) const NEAREST: f64 = 6_755_399_441_055_744.0;
+
+/// A hash of 32 bits: C. Wellons' `lowbias32`.
+#[inline(always)]
+fn mix(mut x: u32) -> u32 {
+    x ^= x >> 16;
+    x = x.wrapping_mul(0x7feb_352d);
+    x ^= x >> 15;
+    x = x.wrapping_mul(0x846c_a68b);
+    x ^ x >> 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trees::histogram::unpack;
+
+    #[test]
+    fn rounding_keeps_whole_units_and_expectations() {
+        let scale = Scale { gradient: 7.3, hessian: 0.37 };
+        let slopes: Vec<Slope> = (0..40_000).map(|i| [[7.3, -7.3, 0.0001, -0.0001][i % 4], 0.37]).collect();
+        let mut first = Vec::new();
+        for level in Level::available() {
+            let mut out = vec![0; slopes.len()];
+            round(level, &slopes, scale, 99, &mut out);
+            let pairs: Vec<[i64; 2]> = out.iter().map(|&w| unpack(w)).collect();
+            // 7.3 and 0.37 are not f32: a unit more or less.
+            assert!(pairs.iter().all(|p| (p[1] - i64::from(UNITS)).abs() <= 1));
+            assert!(pairs.iter().step_by(4).all(|p| (p[0] - i64::from(UNITS)).abs() <= 1));
+            let mean = |k: usize| pairs.iter().skip(k).step_by(4).map(|p| p[0] as f64).sum::<f64>() / 10_000.0;
+            let want = 0.0001 / 7.3 * f64::from(UNITS);
+            assert!((mean(2) - want).abs() < 0.02 && (mean(3) + want).abs() < 0.02, "{} {}", mean(2), mean(3));
+            if first.is_empty() {
+                first.clone_from(&out);
+            }
+            assert_eq!(out, first, "{}", level.name());
+        }
+    }
+}
