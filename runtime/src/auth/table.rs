@@ -26,8 +26,10 @@ const TABLE: &[(&str, Access)] = &[
     ("/sheaf.v1.WorkerService/JoinCluster", Access::Roles(&[Worker])),
     ("/sheaf.v1.WorkerService/FetchDocument", Access::Roles(&[Worker])),
     ("/sheaf.v1.WorkerService/FetchMessage", Access::Roles(&[Worker])),
+    ("/sheaf.v1.WorkerService/FetchChapters", Access::Roles(&[Worker])),
     ("/sheaf.v1.WorkerService/PushBlocks", Access::Roles(&[Worker])),
     ("/sheaf.v1.WorkerService/FollowQueries", Access::Roles(&[Worker])),
+    ("/sheaf.v1.WorkerService/LeaveQueries", Access::Roles(&[Worker])),
     // Of the query engine's own protocol this is all: tasks for members at the coordinator, rows at workers.
     ("/ballista.protobuf.SchedulerGrpc/PollWork", Access::Roles(&[Worker])),
     ("/arrow.flight.protocol.FlightService/DoGet", Access::Roles(&[Worker, Coordinator])),
