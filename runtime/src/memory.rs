@@ -156,6 +156,13 @@ impl Inner {
     }
 }
 
+impl Grant {
+    /// Bytes held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 impl Drop for Grant {
     fn drop(&mut self) {
         {

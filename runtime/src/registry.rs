@@ -13,6 +13,7 @@ use serde_json::Value;
 use sheaf_dataflow::error::DataError;
 use sheaf_dataflow::job::Job;
 use sheaf_dataflow::stores::Stores;
+use sheaf_learn::trees::importance::Importance;
 
 use crate::documents::join;
 use crate::exit::Exit;
@@ -48,6 +49,9 @@ pub struct Record {
     pub intercept: Option<f64>,
     /// Coefficients on the raw scale of the features, for linear models.
     pub coefficients: Option<BTreeMap<String, f64>>,
+    /// What each feature counts for, for models of trees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importances: Option<BTreeMap<String, Importance>>,
 }
 
 /// Why a model reference does not lead to a model.

@@ -7,6 +7,7 @@
 //! | `tls/peer.rs` | trust in whoever the authority gave a certificate, wherever it runs |
 //! | `tls/pinned.rs` | trust in an authority by its fingerprint alone, for joining |
 //! | `tls/reload.rs` | the listening side's certificate, read again when its files change |
+//! | `tls/verifier.rs` | what both kinds of trust have in common |
 //!
 //! Sessions are never resumed: a resumed one would not look at the peer's certificate again.
 
@@ -15,6 +16,7 @@ mod leaf;
 mod peer;
 mod pinned;
 mod reload;
+mod verifier;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ pub(crate) use files::{certificates, key, span};
 pub(crate) use leaf::ROLE_URI;
 pub use leaf::{Leaf, fingerprint};
 pub use reload::ServerTls;
+use verifier::Verifier;
 
 /// What both sides speak inside.
 const ALPN: &[u8] = b"h2";
@@ -147,7 +150,7 @@ pub(crate) fn joining_config(fingerprint: &str) -> Result<ClientConfig, TlsError
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(pinned::PinnedAuthority::new(fingerprint)))
+        .with_custom_certificate_verifier(Arc::new(Verifier::new(pinned::PinnedAuthority::new(fingerprint))))
         .with_no_client_auth();
     Ok(with_client_habits(config))
 }
@@ -158,7 +161,7 @@ pub(crate) fn peer_config(files: &TlsFiles) -> Result<ClientConfig, TlsError> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(peer::OfAuthority::new(material.roots)))
+        .with_custom_certificate_verifier(Arc::new(Verifier::new(peer::OfAuthority(material.roots))))
         .with_client_auth_cert(material.chain, material.key)?;
     Ok(with_client_habits(config))
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sheaf_dataflow::engine::{Peer, Peers, peer};
 use tonic::Status;
 
-use super::{Target, Trust, connect_peer};
+use super::{ConnectError, Target, Trust, connect_peer};
 use crate::auth::Role;
 
 /// Reaches the workers of a cluster.
@@ -34,7 +34,16 @@ impl ClusterPeers {
 impl Peers for ClusterPeers {
     async fn connect(&self, address: &str) -> Result<Arc<dyn Peer>, Status> {
         let target = Target { address: address.to_owned(), trust: self.trust.clone() };
-        let channel = connect_peer(&target).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let channel = connect_peer(&target).await.map_err(|error| Status::unavailable(of_worker(&error)))?;
         Ok(peer(channel))
+    }
+}
+
+/// The error in words about a worker; those of its own are about coordinators.
+fn of_worker(error: &ConnectError) -> String {
+    match error {
+        ConnectError::Unreachable { address, reason } => format!("the worker at {address} cannot be reached: {reason}"),
+        ConnectError::Refused { address, reason } => format!("the worker at {address} refused the connection: {reason}"),
+        other => other.to_string(),
     }
 }
