@@ -16,6 +16,14 @@ pub enum DataError {
         /// What is wrong with it.
         message: String,
     },
+    /// A query does not fit the memory of who computes it: give more, or ask for less at a time.
+    #[error("{what}: it needs more memory than its workers may take: {message}")]
+    Memory {
+        /// The query.
+        what: String,
+        /// What asked for memory, and how much there was.
+        message: String,
+    },
     /// A pinned file is no longer what it was when the job was accepted.
     #[error("input changed: {file}")]
     InputChanged {

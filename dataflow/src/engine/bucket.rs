@@ -10,16 +10,14 @@ use std::task::{Context, Poll, ready};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
-};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 
+use super::unary::{unary, unknown};
 use crate::sink;
 
 /// Name of the column that holds the bucket.
@@ -87,14 +85,13 @@ impl BucketExec {
         Ok(Self { input, buckets, schema, properties })
     }
 
+    fn with_input(&self, input: Arc<dyn ExecutionPlan>) -> Result<Self> {
+        Self::try_new(input, self.buckets.clone())
+    }
+
     pub(super) fn buckets(&self) -> &Buckets {
         &self.buckets
     }
-}
-
-/// As many partitions as the input has, of which nothing is known.
-pub(super) fn unknown(input: &Arc<dyn ExecutionPlan>) -> Partitioning {
-    Partitioning::UnknownPartitioning(input.properties().partitioning.partition_count())
 }
 
 impl DisplayAs for BucketExec {
@@ -110,9 +107,7 @@ impl DisplayAs for BucketExec {
 }
 
 impl ExecutionPlan for BucketExec {
-    fn name(&self) -> &str {
-        "BucketExec"
-    }
+    unary!();
 
     fn properties(&self) -> &Arc<PlanProperties> {
         &self.properties
@@ -122,44 +117,9 @@ impl ExecutionPlan for BucketExec {
         vec![true]
     }
 
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::try_new(only(children)?, self.buckets.clone())?))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context)?;
         Ok(Box::pin(Assigned { input, buckets: self.buckets.clone(), schema: Arc::clone(&self.schema) }))
-    }
-}
-
-/// The one child of a node that has one.
-pub(super) fn only(mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-    match (children.pop(), children.is_empty()) {
-        (Some(child), true) => Ok(child),
-        _ => Err(DataFusionError::Internal("a node of ours has one input".to_owned())),
     }
 }
 

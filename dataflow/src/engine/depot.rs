@@ -44,6 +44,11 @@ impl Depot {
         inner.folders.entry(job.to_owned()).or_insert_with(|| folder.trim_end_matches('/').to_owned());
     }
 
+    /// Whether this process knows copies of a query.
+    pub(super) fn has(&self, job: &str) -> bool {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).folders.contains_key(job)
+    }
+
     /// Copies a file that a task of a stage wrote.
     pub(super) async fn put(&self, job: &str, stage: usize, folder: &Path, file: &Path) -> Result<(), DataError> {
         let below = file.strip_prefix(folder).map_err(|e| DataError::internal("copy exchanged rows", e))?;

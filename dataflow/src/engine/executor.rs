@@ -13,7 +13,6 @@ use ballista_core::serde::scheduler::{ExecutorOperatingSystemSpecification, Exec
 use ballista_core::serde::{BallistaCodec, BallistaLogicalExtensionCodec};
 use ballista_executor::execution_loop;
 use ballista_executor::executor::Executor;
-use ballista_executor::flight_service::BallistaFlightService;
 use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::LoggingMetricsCollector;
 use ballista_executor::runtime_cache::{DefaultSessionRuntimeCache, MemoryPoolPolicy};
@@ -31,7 +30,8 @@ use tonic::service::Routes;
 use super::codec::Codec;
 use super::config::{self, MAX_MESSAGE_BYTES};
 use super::depot::Depot;
-use super::relay::{Flight, Peers, Relays, Serving};
+use super::relay::{Flight, Peers, Relays};
+use super::serving::{Counter, Serving};
 use super::stage::{Engine, Running};
 use crate::error::DataError;
 use crate::stores::Stores;
@@ -77,6 +77,7 @@ struct Inner {
     depot: Depot,
     running: Running,
     wake: Arc<Notify>,
+    readers: Counter,
 }
 
 impl QueryExecutor {
@@ -99,13 +100,15 @@ impl QueryExecutor {
         let policy = policy(memory, options.threads);
         let registry = Arc::new(BallistaFunctionRegistry::from(&session));
         let work = work.display().to_string();
-        let (running, wake) = (Running::default(), Arc::new(Notify::new()));
-        Ok(Self { inner: Arc::new(Inner { options, work, registry, base, policy, relays, depot, running, wake }) })
+        let (running, wake, readers) = (Running::default(), Arc::new(Notify::new()), Counter::default());
+        Ok(Self { inner: Arc::new(Inner { options, work, registry, base, policy, relays, depot, running, wake, readers }) })
     }
 
     /// What the worker serves on its port.
     pub fn routes(&self) -> Routes {
-        let service = FlightServiceServer::new(Flight(Serving(BallistaFlightService::new(self.inner.work.clone()))))
+        let inner = &self.inner;
+        let serving = Serving::new(inner.work.clone(), inner.depot.clone(), inner.readers.clone());
+        let service = FlightServiceServer::new(Flight(serving))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         Routes::new(service)
@@ -120,6 +123,7 @@ impl QueryExecutor {
         C::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
         <C::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
     {
+        self.inner.readers.open();
         // Tasks of an earlier stay are nobody's any more.
         self.inner.running.cancel_all();
         let scheduler = SchedulerGrpcClient::new(channel)
@@ -136,6 +140,11 @@ impl QueryExecutor {
     /// Says that there may be tasks.
     pub fn wake(&self) {
         self.inner.wake.notify_one();
+    }
+
+    /// Waits until nobody reads rows from here, once no task runs here any more. Who can is turned to the copies.
+    pub async fn settle(&self) {
+        self.inner.readers.settle().await;
     }
 
     /// Stops the tasks of a query.

@@ -28,8 +28,15 @@ pub struct Member {
     pub memory: u64,
 }
 
+/// A member, and whether it wants to leave: then it gets no more tasks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seat {
+    pub(super) member: Member,
+    pub(super) leaving: bool,
+}
+
 /// Members by the name of their stay.
-pub(super) type Members = Arc<RwLock<BTreeMap<String, Member>>>;
+pub(super) type Members = Arc<RwLock<BTreeMap<String, Seat>>>;
 
 /// The scheduler behind its door.
 pub(super) struct Gate {
@@ -47,12 +54,15 @@ fn closed<T>() -> Never<T> {
 impl SchedulerGrpc for Gate {
     type ExecuteQueryPushStream = Pin<Box<dyn Stream<Item = Result<GetJobStatusResult, Status>> + Send>>;
 
-    async fn poll_work(&self, request: Request<PollWorkParams>) -> Never<PollWorkResult> {
+    async fn poll_work(&self, mut request: Request<PollWorkParams>) -> Never<PollWorkResult> {
         // Held through the call: a worker that is taken out has had its last word, and gets no task after it.
         let members = self.members.read().await;
         let name = request.get_ref().metadata.as_ref().map(|m| m.id.clone()).unwrap_or_default();
-        if !members.contains_key(&name) {
+        let Some(seat) = members.get(&name) else {
             return Err(Status::failed_precondition(format!("`{name}` is no member of this cluster; join again")));
+        };
+        if seat.leaving {
+            request.get_mut().num_free_vcores = 0;
         }
         self.server.poll_work(request).await
     }

@@ -14,13 +14,13 @@ use datafusion::prelude::SessionContext;
 use super::bucket::{BUCKET, BucketExec, Buckets};
 use super::config::{self, Tuning};
 use super::notes::{Note, Notes};
-use super::scheduler::Progress;
 use super::shards::{ShardsExec, Writing};
 use super::{Member, Queries};
 use crate::dataset::{Dataset, Source};
 use crate::error::DataError;
 use crate::pin::PinnedFile;
 use crate::plan::Planned;
+use crate::query::QueryProgress;
 use crate::sink::Written;
 
 /// Bytes of the snapshot that one bucket takes.
@@ -29,6 +29,8 @@ const BUCKET_BYTES: u64 = 16 << 20;
 const FEWEST: u64 = 8;
 /// Most buckets.
 const MOST: u64 = 4096;
+/// What is said before a query is planned again.
+pub(super) const NO_HASH_JOINS: &str = "a query needs more memory than was estimated; it is run again with joins that sort";
 /// What a query may take of a worker's memory: half.
 const QUERY_SHARE: u64 = 2;
 
@@ -50,13 +52,20 @@ impl Queries {
         &self,
         planned: &Planned,
         preparing: &Preparing,
-        mut report: impl FnMut(Progress) + Send,
+        mut report: impl FnMut(QueryProgress) + Send,
     ) -> Result<Dataset, DataError> {
         let notes = Notes::new(&self.stores, &preparing.area);
-        let mut again = true;
+        let (mut again, mut hash_joins) = (true, true);
         loop {
             let done = notes.all().await?;
-            let written = self.run(planned, preparing, &done, &mut report).await?;
+            let written = match self.run(planned, preparing, &done, hash_joins, &mut report).await {
+                Err(DataError::Memory { message, .. }) if hash_joins => {
+                    tracing::info!(message, "{NO_HASH_JOINS}");
+                    hash_joins = false;
+                    continue;
+                }
+                written => written?,
+            };
             let all = notes.all().await?;
             let rows = |notes: &[Note]| notes.iter().map(Note::rows).sum::<u64>();
             // What the writers were given, and what was there before, is what must be there now.
@@ -80,13 +89,14 @@ impl Queries {
         planned: &Planned,
         preparing: &Preparing,
         done: &[Note],
-        report: &mut (impl FnMut(Progress) + Send),
+        hash_joins: bool,
+        report: &mut (impl FnMut(QueryProgress) + Send),
     ) -> Result<u64, DataError> {
         let members = self.workers(report).await;
         let tuning = Tuning {
             partitions: preparing.partitions.unwrap_or_else(|| threads(&members)),
-            adaptive: false,
             task_bytes: task_bytes(&members),
+            hash_joins,
             copies: Some(preparing.copies.clone()),
         };
         let general = planned.general.as_ref().ok_or_else(|| DataError::internal("prepare", "no query was planned"))?;
@@ -101,14 +111,14 @@ impl Queries {
     }
 
     /// The workers, as soon as there is one.
-    pub(super) async fn workers(&self, report: &mut (impl FnMut(Progress) + Send)) -> Vec<Member> {
+    pub(super) async fn workers(&self, report: &mut (impl FnMut(QueryProgress) + Send)) -> Vec<Member> {
         let mut changes = self.scheduler.changes();
         loop {
             let members = self.scheduler.members().await;
             if !members.is_empty() {
                 return members;
             }
-            report(Progress::default());
+            report(QueryProgress::default());
             // The scheduler lives as long as this does; the time is for whoever watches.
             drop(tokio::time::timeout(Duration::from_secs(1), changes.changed()).await);
         }

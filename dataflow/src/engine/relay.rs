@@ -251,7 +251,8 @@ impl Fetch {
     }
 }
 
-type Rows<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
+/// Rows on their way.
+pub(super) type Rows<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
 
 /// Who answers the two calls of the protocol that are used.
 #[async_trait]
@@ -330,22 +331,5 @@ impl Answers for Link {
             Ok(rows) => Ok(Box::pin(rows)),
             Err(why) => Ok(self.copy(&action.body, why).await?.do_action(Request::new(action)).await?.into_inner()),
         }
-    }
-}
-
-/// What a worker serves to others: rows that it wrote for later stages.
-#[derive(Clone)]
-pub(super) struct Serving(pub(super) BallistaFlightService);
-
-#[async_trait]
-impl Answers for Serving {
-    async fn get(&self, ticket: Ticket) -> Result<Rows<FlightData>, Status> {
-        Fetch::read(&ticket.ticket)?;
-        Ok(self.0.do_get(Request::new(ticket)).await?.into_inner())
-    }
-
-    async fn action(&self, action: Action) -> Result<Rows<arrow_flight::Result>, Status> {
-        Fetch::read(&action.body)?;
-        Ok(self.0.do_action(Request::new(action)).await?.into_inner())
     }
 }

@@ -68,14 +68,15 @@ impl Runs {
         Ok(self.places.keys().copied().chain(self.spilled.iter().flat_map(|run| run.blocks.keys().copied())).collect())
     }
 
-    /// The rows of a bucket, in no order. Memory for them is held until [`Runs::forget`].
+    /// The rows of a bucket, in no order. Memory for them is held until [`Runs::settle`].
     pub(super) fn take(&mut self, bucket: u32) -> Result<RecordBatch> {
-        let blocks: u64 = self.spilled.iter().filter_map(|run| run.blocks.get(&bucket)).map(|(_, length)| length).sum();
-        // Rows that lie in memory are counted there already; beside them stands their sorted copy.
-        let wanted = blocks as usize * WORK;
+        let blocks = self.blocks(bucket);
+        // Rows that lie in memory are counted there already; beside them stand their copies.
+        let wanted = (blocks as usize + self.held(bucket)) * WORK;
         if self.memory.try_grow(wanted).is_err() {
             self.spill()?;
-            self.memory.try_grow(wanted)?;
+            let blocks: u64 = self.blocks(bucket);
+            self.memory.try_grow(blocks as usize * WORK)?;
         }
         let mut parts = Vec::new();
         if let Some(places) = self.places.get(&bucket) {
@@ -92,9 +93,24 @@ impl Runs {
     }
 
     /// Gives back what a bucket took beyond the rows that stay in memory.
-    pub(super) fn forget(&mut self, _bucket: u32) {
-        let kept = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        self.memory.resize(kept);
+    pub(super) fn settle(&mut self) {
+        self.memory.resize(self.batch_bytes());
+    }
+
+    fn batch_bytes(&self) -> usize {
+        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
+
+    /// Bytes of a bucket's rows on disk.
+    fn blocks(&self, bucket: u32) -> u64 {
+        self.spilled.iter().filter_map(|run| run.blocks.get(&bucket)).map(|(_, length)| length).sum()
+    }
+
+    /// Bytes of a bucket's rows in memory, about: its share of all of them.
+    fn held(&self, bucket: u32) -> usize {
+        let rows: usize = self.batches.iter().map(RecordBatch::num_rows).sum();
+        let here = self.places.get(&bucket).map_or(0, Vec::len);
+        (self.batch_bytes() as u128 * here as u128 / rows.max(1) as u128) as usize
     }
 
     /// Rows in memory by bucket.

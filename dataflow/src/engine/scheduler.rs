@@ -2,7 +2,7 @@
 //! knows which workers there are. It hears of a lost worker from the coordinator, never by a timeout of its own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ballista_core::JobId;
@@ -12,13 +12,14 @@ use ballista_core::serde::protobuf::{FailedTask, JobStatus, ResultLost, TaskStat
 use ballista_core::serde::scheduler::{
     ExecutorMetadata, ExecutorOperatingSystemSpecification, ExecutorSpecification, PartitionLocation,
 };
+use ballista_scheduler::SessionBuilder;
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::{SchedulerConfig, TaskDistributionPolicy};
 use ballista_scheduler::scheduler_process::create_scheduler;
 use ballista_scheduler::scheduler_server::SchedulerServer;
 use ballista_scheduler::scheduler_server::event::SubmitPlan;
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
-use ballista_scheduler::state::execution_stage::ExecutionStage;
+use ballista_scheduler::state::execution_stage::{ExecutionStage, TaskInfo};
 use datafusion::prelude::SessionContext;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use tokio::sync::{RwLock, broadcast, mpsc, watch};
@@ -26,8 +27,9 @@ use tonic::service::Routes;
 
 use super::codec::Codec;
 use super::config::{self, MAX_MESSAGE_BYTES};
-use super::gate::{Gate, Member, Members};
+use super::gate::{Gate, Member, Members, Seat};
 use crate::error::DataError;
+use crate::query::QueryProgress;
 use crate::stores::Stores;
 
 /// The engine's scheduler as we use it.
@@ -39,6 +41,8 @@ const SIGNALS: usize = 1024;
 const TRIES: usize = 8;
 /// Tries to cancel one query, a tenth of a second apart.
 const CANCELS: usize = 600;
+/// Time between two looks at whether a worker that leaves is still needed.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Longer than any cluster lives: losses are told, not guessed.
 const NEVER_SECONDS: u64 = 10 * 365 * 86_400;
 
@@ -63,14 +67,20 @@ pub struct Scheduler {
     changes: watch::Sender<u64>,
     /// Names of workers as they are lost.
     losses: broadcast::Sender<String>,
+    /// Stages of queries whose rows have no copies, by the query's name.
+    questions: Arc<Mutex<BTreeMap<String, Graph>>>,
 }
+
+/// The stages of a query.
+type Graph = Arc<RwLock<ExecutionGraphBox>>;
 
 impl Scheduler {
     /// Starts with no members.
     pub async fn start(stores: &Stores) -> Result<Self, DataError> {
         let (signals, _) = broadcast::channel(SIGNALS);
         let told = signals.clone();
-        let builder_stores = stores.clone();
+        let session_stores = stores.clone();
+        let sessions: SessionBuilder = Arc::new(move |config| Ok(config::state(&session_stores, config, 0)));
         let settings = SchedulerConfig {
             scheduling_policy: TaskSchedulingPolicy::PullStaged,
             executor_timeout_seconds: NEVER_SECONDS,
@@ -84,18 +94,13 @@ impl Scheduler {
             task_max_failures: TRIES,
             override_physical_codec: Some(Arc::new(Codec::default())),
             override_config_producer: Some(Arc::new(config::base)),
-            override_session_builder: Some(Arc::new(move |config| Ok(config::state(&builder_stores, config, 0)))),
+            override_session_builder: Some(Arc::clone(&sessions)),
             // Nobody listens while there is no worker.
             on_work_available: Some(Arc::new(move |_| drop(told.send(Signal::Work)))),
             ..SchedulerConfig::default()
         };
         let settings = Arc::new(settings);
-        let session_stores = stores.clone();
-        let cluster = BallistaCluster::new_memory(
-            settings.scheduler_id.clone(),
-            Arc::new(move |config| Ok(config::state(&session_stores, config, 0))),
-            Arc::new(config::base),
-        );
+        let cluster = BallistaCluster::new_memory(settings.scheduler_id.clone(), sessions, Arc::new(config::base));
         let server: Server = create_scheduler(cluster, settings).await.map_err(|e| DataError::internal("query engine", e))?;
         Ok(Self {
             server,
@@ -103,6 +108,7 @@ impl Scheduler {
             signals,
             changes: watch::Sender::new(0),
             losses: broadcast::channel(SIGNALS).0,
+            questions: Arc::default(),
         })
     }
 
@@ -122,8 +128,46 @@ impl Scheduler {
 
     /// Takes a worker in under a name that no earlier stay had.
     pub async fn joined(&self, name: &str, member: Member) {
-        self.members.write().await.insert(name.to_owned(), member);
+        self.members.write().await.insert(name.to_owned(), Seat { member, leaving: false });
         self.changes.send_modify(|n| *n += 1);
+    }
+
+    /// A worker wants to leave: it gets no more tasks. Resolves when it runs none and no question needs rows that only it
+    /// has; then it may be taken out and nothing is computed again.
+    pub async fn leaving(&self, name: &str) {
+        // Held by polls until their tasks are handed out: none comes after this.
+        match self.members.write().await.get_mut(name) {
+            Some(seat) => seat.leaving = true,
+            None => return,
+        }
+        self.changes.send_modify(|n| *n += 1);
+        while self.needs(name).await {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Whether a worker runs a task, or has rows that a question still reads. Where nobody is left to go on with a
+    /// question, only rows of a finished one count.
+    async fn needs(&self, name: &str) -> bool {
+        for running in self.server.state.task_manager.get_running_job_cache().values() {
+            let graph = running.execution_graph.read().await;
+            if graph.running_tasks().iter().any(|task| task.executor_id == name) {
+                return true;
+            }
+        }
+        let others = self.members.read().await.values().any(|seat| !seat.leaving);
+        let questions: Vec<Graph> = self.questions().values().cloned().collect();
+        for graph in questions {
+            let graph = graph.read().await;
+            if has_rows(&graph, name) && (others || is_computed(&graph)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn questions(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Graph>> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a worker out: what it says from now on is not heard, and what it was doing is given to others.
@@ -149,9 +193,9 @@ impl Scheduler {
         self.losses.subscribe()
     }
 
-    /// The members now.
+    /// The members now, without those that leave.
     pub async fn members(&self) -> Vec<Member> {
-        self.members.read().await.values().copied().collect()
+        self.members.read().await.values().filter(|seat| !seat.leaving).map(|seat| seat.member).collect()
     }
 
     /// Tells of changes among the members.
@@ -177,15 +221,39 @@ impl Scheduler {
         }
     }
 
+    /// Submits the plan of a question, whose rows are only where they were written, and follows it.
+    pub(super) async fn ask(&self, context: SessionContext, plan: &SubmitPlan) -> Result<Query, DataError> {
+        let query = self.submit("question", context, plan).await?;
+        if let Some(graph) = &query.graph {
+            self.questions().insert(query.id.to_string(), Arc::clone(graph));
+        }
+        Ok(query)
+    }
+
     /// Submits a plan and follows it.
     pub(super) async fn submit(&self, name: &str, context: SessionContext, plan: &SubmitPlan) -> Result<Query, DataError> {
         let failed = |e: ballista_core::error::BallistaError| DataError::internal("query engine", e);
         let (sender, statuses) = mpsc::channel(16);
         let id = self.server.submit_plan(name, Arc::new(context), plan, Some(sender)).await.map_err(failed)?;
-        let mut query = Query { id, statuses, scheduler: self.clone(), graph: None, ended: false };
+        let mut query = Query { id, statuses, scheduler: self.clone(), graph: None, found: None, ended: false };
         query.find().await;
         Ok(query)
     }
+}
+
+/// Whether a worker wrote rows for a query, of any of its stages.
+fn has_rows(graph: &ExecutionGraphBox, name: &str) -> bool {
+    let wrote = |task: &TaskInfo| matches!(&task.task_status, task_status::Status::Successful(done) if done.executor_id == name);
+    graph.stages().values().any(|stage| match stage {
+        ExecutionStage::Running(stage) => stage.task_infos.iter().any(wrote),
+        ExecutionStage::Successful(stage) => stage.task_infos.iter().any(wrote),
+        ExecutionStage::UnResolved(_) | ExecutionStage::Resolved(_) | ExecutionStage::Failed(_) => false,
+    })
+}
+
+/// Whether all stages of a query are done.
+fn is_computed(graph: &ExecutionGraphBox) -> bool {
+    graph.stages().values().all(|stage| matches!(stage, ExecutionStage::Successful(_)))
 }
 
 fn lost_task(
@@ -226,41 +294,38 @@ fn nobody(name: &str) -> ExecutorMetadata {
     }
 }
 
-/// How far a query is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Stages in all.
-    pub stages: u32,
-    /// Stages that are done.
-    pub stages_done: u32,
-    /// Tasks in all, as far as they are known.
-    pub tasks: u32,
-    /// Tasks that are done.
-    pub tasks_done: u32,
-}
-
 /// A query under way; dropped, it is cancelled.
 pub(super) struct Query {
     /// The engine's name of it.
     pub(super) id: JobId,
     statuses: mpsc::Receiver<JobStatus>,
     scheduler: Scheduler,
-    graph: Option<Arc<RwLock<ExecutionGraphBox>>>,
+    graph: Option<Graph>,
+    /// Where the rows of the last stage are, once they are known.
+    found: Option<Result<Vec<PartitionLocation>, DataError>>,
     ended: bool,
 }
 
 impl Query {
-    /// Waits for the end, and says where the rows of the last stage are; `progress` is told now and then how far it is.
-    pub(super) async fn wait(&mut self, mut progress: impl FnMut(Progress) + Send) -> Result<Vec<PartitionLocation>, DataError> {
+    /// Waits for the end, and says where the rows of the last stage are; `progress` is told now and then how far it is. One
+    /// that was broken off can be waited for again.
+    pub(super) async fn wait(
+        &mut self,
+        mut progress: impl FnMut(QueryProgress) + Send,
+    ) -> Result<Vec<PartitionLocation>, DataError> {
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
         loop {
+            if let Some(found) = self.found.take() {
+                return found;
+            }
             tokio::select! {
                 status = self.statuses.recv() => match status.and_then(|s| s.status) {
                     Some(job_status::Status::Successful(done)) => {
                         self.ended = true;
-                        progress(self.progress().await);
                         let locations = done.partition_location.into_iter().map(TryInto::try_into).collect::<Result<_, _>>();
-                        return locations.map_err(|e: ballista_core::error::BallistaError| DataError::internal("query engine", e));
+                        let failed = |e: ballista_core::error::BallistaError| DataError::internal("query engine", e);
+                        self.found = Some(locations.map_err(failed));
+                        progress(self.progress().await);
                     }
                     Some(job_status::Status::Failed(failed)) => {
                         self.ended = true;
@@ -275,19 +340,30 @@ impl Query {
     }
 
     /// Takes hold of the query's stages as soon as it is planned: when it has ended the scheduler lets go of them. A query
-    /// that cannot be planned has none.
+    /// that cannot be planned has none, and says so or falls silent.
     async fn find(&mut self) {
-        while self.graph.is_none() && self.statuses.is_empty() {
+        while self.graph.is_none() && self.statuses.is_empty() && !self.statuses.is_closed() {
             let jobs = self.scheduler.server.state.task_manager.get_running_job_cache();
             self.graph = jobs.get(&self.id).map(|job| Arc::clone(&job.execution_graph));
             tokio::time::sleep(Duration::from_micros(100)).await;
         }
     }
 
-    async fn progress(&mut self) -> Progress {
-        let Some(graph) = &self.graph else { return Progress::default() };
+    /// Whether a worker has rows of it; where its stages are not known it may.
+    pub(super) async fn has_rows_of(&self, name: &str) -> bool {
+        match &self.graph {
+            Some(graph) => {
+                let graph = graph.read().await;
+                has_rows(&graph, name)
+            }
+            None => true,
+        }
+    }
+
+    async fn progress(&self) -> QueryProgress {
+        let Some(graph) = &self.graph else { return QueryProgress::default() };
         let graph = graph.read().await;
-        let mut progress = Progress { stages: graph.stage_count() as u32, ..Progress::default() };
+        let mut progress = QueryProgress { stages: graph.stage_count() as u32, ..QueryProgress::default() };
         for stage in graph.stages().values() {
             let (all, done) = match stage {
                 ExecutionStage::Running(stage) => (stage.partitions, stage.successful_tasks()),
@@ -329,6 +405,7 @@ fn task_rows(status: &task_status::Status) -> u64 {
 impl Drop for Query {
     fn drop(&mut self) {
         let (id, scheduler, ended) = (self.id.clone(), self.scheduler.clone(), self.ended);
+        scheduler.questions().remove(id.as_str());
         // Workers that are not there hear nothing, and have nothing.
         drop(scheduler.signals.send(Signal::Cancel(id.to_string())));
         tokio::spawn(async move {

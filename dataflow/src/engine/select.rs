@@ -11,12 +11,12 @@ use ballista_scheduler::scheduler_server::event::SubmitPlan;
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::config::{self, Tuning};
-use super::prepare::{task_bytes, threads};
+use super::prepare::{NO_HASH_JOINS, task_bytes, threads};
 use super::relay::Relays;
-use super::scheduler::Progress;
+use super::scheduler::Query;
 use super::{Queries, failure};
 use crate::error::DataError;
 use crate::query::JOB_PATH;
@@ -31,16 +31,23 @@ const AHEAD: usize = 4;
 #[async_trait]
 impl RunQueries for Queries {
     async fn run(&self, request: QueryRequest, progress: watch::Sender<QueryProgress>) -> Result<QueryRows, DataError> {
+        let mut hash_joins = true;
         for _ in 0..STARTS {
-            if let Some(rows) = self.attempt(&request, &progress).await? {
-                return Ok(rows);
+            match self.attempt(&request, hash_joins, &progress).await {
+                Ok(Some(rows)) => return Ok(rows),
+                Ok(None) => {}
+                Err(DataError::Memory { message, .. }) if hash_joins => {
+                    tracing::info!(message, "{NO_HASH_JOINS}");
+                    hash_joins = false;
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(DataError::internal("query", format!("workers were lost in each of {STARTS} tries")))
     }
 
     async fn explain(&self, request: QueryRequest) -> Result<String, DataError> {
-        let context = self.context(&request, &mut |_| {}).await?;
+        let context = self.context(&request, true, &mut |_| {}).await?;
         Asked::plan(&context, &self.stores, &request, JOB_PATH).await?.explain(&context.state()).await
     }
 }
@@ -49,37 +56,33 @@ impl Queries {
     async fn context(
         &self,
         request: &QueryRequest,
-        report: &mut (impl FnMut(Progress) + Send),
+        hash_joins: bool,
+        report: &mut (impl FnMut(QueryProgress) + Send),
     ) -> Result<SessionContext, DataError> {
         let members = self.workers(report).await;
         let tuning = Tuning {
             partitions: request.partitions.unwrap_or_else(|| threads(&members)),
-            adaptive: false,
             task_bytes: task_bytes(&members),
+            hash_joins,
             copies: None,
         };
         Ok(SessionContext::new_with_state(config::state(&self.stores, config::of(&tuning), request.now_ns)))
     }
 
-    /// One try; nothing if a worker was lost that had a part in it.
+    /// One try; nothing if rows were lost with their worker.
     async fn attempt(
         &self,
         request: &QueryRequest,
+        hash_joins: bool,
         progress: &watch::Sender<QueryProgress>,
     ) -> Result<Option<QueryRows>, DataError> {
-        let mut report = |now: Progress| {
-            let Progress { stages, stages_done, tasks, tasks_done } = now;
-            progress.send_replace(QueryProgress { stages, stages_done, tasks, tasks_done });
-        };
+        let mut report = |now: QueryProgress| _ = progress.send_replace(now);
         let mut losses = self.scheduler.losses();
-        let context = self.context(request, &mut report).await?;
+        let context = self.context(request, hash_joins, &mut report).await?;
         let asked = Asked::plan(&context, &self.stores, request, JOB_PATH).await?;
         let (schema, warnings) = (Arc::new(asked.logical.schema().as_arrow().clone()), asked.warnings(request));
-        let mut query = self.scheduler.submit("question", context, &SubmitPlan::Logical(asked.logical)).await?;
-        let locations = tokio::select! {
-            done = query.wait(&mut report) => done?,
-            _ = losses.recv() => return Ok(None),
-        };
+        let mut query = self.scheduler.ask(context, &SubmitPlan::Logical(asked.logical)).await?;
+        let Some(locations) = finish(&mut query, &mut losses, &mut report).await? else { return Ok(None) };
         let relays = self.relays.clone();
         let parts = futures::stream::iter(in_order(locations)).map(move |location| {
             let relays = relays.clone();
@@ -94,6 +97,25 @@ impl Queries {
                 .map_err(|e| DataError::internal("rows of an answer", e))
         }));
         Ok(Some(QueryRows { schema, rows, warnings }))
+    }
+}
+
+/// Waits for the end of a query; nothing if rows of it were lost before. What a lost worker was only running is run again.
+async fn finish(
+    query: &mut Query,
+    losses: &mut broadcast::Receiver<String>,
+    report: &mut (impl FnMut(QueryProgress) + Send),
+) -> Result<Option<Vec<PartitionLocation>>, DataError> {
+    loop {
+        let lost = tokio::select! {
+            done = query.wait(&mut *report) => return done.map(Some),
+            lost = losses.recv() => lost,
+        };
+        match lost {
+            Ok(worker) if !query.has_rows_of(&worker).await => {}
+            // Nobody knows who else was lost.
+            Ok(_) | Err(_) => return Ok(None),
+        }
     }
 }
 

@@ -122,6 +122,7 @@ impl fmt::Display for Stage {
 #[async_trait]
 impl QueryStageExecutor for Stage {
     async fn execute_query_stage(&self, task_id: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
+        tracing::debug!(query = self.job, stage = self.stage_id, task = task_id, "query task started");
         let written = tokio::select! {
             written = self.inner.execute_query_stage(task_id, context) => written,
             () = self.token.cancelled() => return Err(external(BallistaError::Cancelled)),
@@ -135,6 +136,7 @@ impl QueryStageExecutor for Stage {
                 depot.put(&self.job, self.stage_id, &self.folder, &file).await.map_err(again)?;
             }
         }
+        tracing::debug!(query = self.job, stage = self.stage_id, task = task_id, "query task done");
         Ok(written)
     }
 
