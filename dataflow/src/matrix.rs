@@ -22,7 +22,7 @@ use crate::split::SplitRule;
 use crate::view::{CompiledView, View};
 
 /// Name of the column that says the part of the split.
-const SEGMENT: &str = "segment";
+pub(crate) const SEGMENT: &str = "segment";
 
 /// Everything that making the matrix needs; it travels to workers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

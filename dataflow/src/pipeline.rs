@@ -92,7 +92,7 @@ impl Fitting {
     pub fn new(job: &Job, prepared: &ArrowSchema) -> Result<Fitting, Vec<JobError>> {
         let plan = plan::plan(job, prepared)?;
         let uses = uses::uses(job, prepared, &plan);
-        let classifier = job.train.as_ref().map(|t| target::is_classifier(&t.algorithm));
+        let classifier = job.train.as_ref().map(target::is_classifier);
         let mut out = Fitting {
             inputs: plan.inputs,
             split: SplitRule::of(job),
@@ -112,6 +112,15 @@ impl Fitting {
         }
         out.settle();
         Ok(out)
+    }
+
+    /// The same without what must hold of key, target, weights and split before steps are fitted, and so without a
+    /// target: for a look at some rows, of which it need not hold.
+    #[must_use]
+    pub(crate) fn without_facts(mut self) -> Self {
+        self.facts.clear();
+        self.target = None;
+        self
     }
 
     /// The next thing to measure; `None` when all is fitted.

@@ -8,11 +8,12 @@ use datafusion::common::{DataFusionError, Result as QueryResult};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::optimizer::Optimizer;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use object_store::ObjectStore;
 
 use crate::stores::Stores;
-use crate::{functions, types};
+use crate::{functions, optimizer, types};
 
 /// Bytes of SQL that one query may have.
 pub const MAX_SQL_BYTES: usize = 1 << 20;
@@ -32,6 +33,7 @@ impl Stores {
             .with_table_factories(HashMap::new())
             .with_file_formats(Vec::new())
             .with_table_functions(HashMap::new())
+            .with_optimizer_rules(optimizer::exact(Optimizer::default().rules))
             .build();
         let context = SessionContext::new_with_state(state);
         for function in functions::all(now_ns) {

@@ -12,7 +12,7 @@ use crate::features::fit::Seen;
 use crate::features::kinds::numbers;
 use crate::features::render::{each_text, float};
 use crate::features::{FitError, Type};
-use crate::job::{Job, JobError};
+use crate::job::{Job, JobError, Train};
 
 /// The target column and how it becomes a number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,9 +85,9 @@ impl TargetSpec {
     }
 }
 
-/// Whether an algorithm learns classes.
-pub(crate) fn is_classifier(algorithm: &str) -> bool {
-    registry::learner(algorithm).is_ok_and(|entry| entry.tasks.contains(&Task::Binary))
+/// Whether what is trained learns classes.
+pub(crate) fn is_classifier(train: &Train) -> bool {
+    registry::task(&train.algorithm, &train.params) == Some(Task::Binary)
 }
 
 /// Checks the target's role against the algorithm, before any row is read.
@@ -103,10 +103,11 @@ pub(crate) fn validate(job: &Job, frame: &Frame, errors: &mut Vec<JobError>) {
         errors.push(error.hint("name the column that is to be learnt"));
         return;
     };
-    let classifier = is_classifier(&train.algorithm);
+    let classifier = is_classifier(train);
     if job.columns.positive.is_some() && !classifier {
-        let error = JobError::at("columns.positive", format!("{} learns numbers and has no positive class", train.algorithm));
-        errors.push(error.hint("remove it, or use logistic_regression"));
+        let error =
+            JobError::at("columns.positive", format!("{} learns numbers here and has no positive class", train.algorithm));
+        errors.push(error.hint("remove it, or learn classes: an algorithm or objective for them"));
     }
     let Some(col) = frame.get(name) else { return };
     let fits = |ty: Type| ty.is_numeric_feature() || (classifier && ty == Type::Text);

@@ -70,6 +70,7 @@ fn why(job: &Job, plan: &Plan, col: &Col, feature: bool) -> String {
 
 fn last_kind(plan: &Plan, name: &str) -> String {
     match plan.frame.get(name).map(|c| &c.kind) {
+        Some(Kind::Slots) if plan.takes_categories(name) => "feature, taken as a category".into(),
         Some(Kind::Slots) => "feature, one-hot encoded".into(),
         Some(Kind::Sparse(_)) => "feature, hashed".into(),
         _ => "feature".into(),

@@ -327,6 +327,25 @@ async fn every_type_keeps_its_values_and_is_canonical_when_written() {
     assert_eq!(bits, [0.0_f64.to_bits(), 1.5_f64.to_bits(), 0x7ff8_0000_0000_0000].into());
 }
 
+/// Names are case-sensitive: a document carries the views that are meant, and no others.
+#[tokio::test]
+async fn views_are_found_by_their_names_as_they_are_written() {
+    let folder = Folder::new();
+    write_parquet(&folder.path("t.parquet"), &rows(0, 100), 30);
+    let tables = json!([
+        {"name": "t", "path": folder.location("t.parquet")},
+        {"name": "cheap", "sql": "SELECT id FROM t WHERE id < 27"},
+        {"name": "Cheap", "sql": "SELECT id FROM t WHERE id < 40"},
+        {"name": "Few", "sql": "SELECT id FROM Cheap WHERE id % 2 = 0"},
+    ]);
+    for (prepare, views, rows) in [("SELECT id FROM Few", vec!["Cheap", "Few"], 20), ("SELECT id FROM cheap", vec!["cheap"], 27)]
+    {
+        let dataset = ready(&folder, &folder.job("t.parquet", json!({"tables": tables, "prepare": prepare}))).await;
+        let names: Vec<_> = dataset.views.iter().map(|view| view.name.as_str()).collect();
+        assert_eq!((names, dataset.rows()), (views, rows), "{prepare}");
+    }
+}
+
 #[tokio::test]
 async fn rows_that_cannot_be_written_end_the_sink_with_their_error() {
     let folder = Folder::new();

@@ -9,7 +9,7 @@ use sheaf_learn::shard::Segment;
 use sheaf_learn::statistics::counts::CountsOutput;
 use sheaf_learn::statistics::moments::{ColumnMoments, MomentsOutput};
 
-use crate::features::plan::{PlannedKind, PlannedStep};
+use crate::features::plan::{CATEGORIES, PlannedKind, PlannedStep};
 use crate::features::{FitError, Fitted, Type, affine, fit, impute, one_hot};
 use crate::job::ImputeStrategy;
 use crate::pipeline::{Fact, FitRequest, Fitting};
@@ -161,7 +161,8 @@ pub(crate) fn step_request(fitting: &Fitting, step: &PlannedStep) -> FitRequest 
             request(label, view, &names, Source::Number, ("moments", json!({})))
         }
         PlannedKind::OneHot { columns, .. } => {
-            let label = format!("fit one_hot {}", some_of(columns));
+            let what = if step.place == CATEGORIES { CATEGORIES } else { "one_hot" };
+            let label = format!("fit {what} {}", some_of(columns));
             request(label, view, columns, Source::Text, vocabulary(one_hot::MOST_CATEGORIES))
         }
         // Such steps never wait: they are settled at once.

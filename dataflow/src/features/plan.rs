@@ -49,6 +49,14 @@ pub(crate) struct Plan {
     pub notes: BTreeMap<String, String>,
 }
 
+impl Plan {
+    /// Whether the learner takes the column as it is, as a category.
+    pub(crate) fn takes_categories(&self, column: &str) -> bool {
+        let last = self.steps.iter().find(|step| step.id == CATEGORIES && step.place == CATEGORIES);
+        matches!(last.map(|step| &step.kind), Some(PlannedKind::OneHot { columns, .. }) if columns.iter().any(|c| c == column))
+    }
+}
+
 /// Where the walk stands.
 pub(crate) struct Planner<'a> {
     pub job: &'a Job,
@@ -79,6 +87,7 @@ pub(crate) fn plan(job: &Job, prepared: &Schema) -> Result<Plan, Vec<JobError>> 
     for (i, step) in job.features.iter().enumerate() {
         planner.step(i, step, &mut steps);
     }
+    planner.categories(&mut steps);
     planner.left_over();
     if !planner.errors.is_empty() {
         return Err(planner.errors);
@@ -190,10 +199,29 @@ impl Planner<'_> {
         self.notes.insert(name.to_string(), words);
     }
 
+    /// Text and declared codes that are left become indices of their values, for a learner that takes them so.
+    fn categories(&mut self, out: &mut Vec<PlannedStep>) {
+        let taken = self.job.train.as_ref().is_some_and(|train| takes_text(&train.algorithm));
+        let left = |c: &&Col| c.categorical || c.ty() == Some(Type::Text);
+        let columns: Vec<String> = self.frame.features().filter(left).map(|c| c.name.clone()).collect();
+        if !taken || columns.is_empty() {
+            return;
+        }
+        for name in &columns {
+            self.replace(name, Kind::Slots);
+            if let Some(col) = self.frame.get_mut(name) {
+                col.categorical = false;
+            }
+        }
+        // A category that training has not seen goes where missing values go.
+        let kind = PlannedKind::OneHot { columns, drop_first: false, unknown: Unknown::Zero };
+        out.push(PlannedStep { id: CATEGORIES.into(), place: CATEGORIES.into(), kind });
+    }
+
     /// What no learner can take must not be left among the features.
     fn left_over(&mut self) {
         let Some(train) = &self.job.train else { return };
-        if self.broken || takes_text(&train.algorithm) {
+        if self.broken {
             return;
         }
         let mut errors = Vec::new();
@@ -209,7 +237,10 @@ impl Planner<'_> {
     }
 }
 
-/// Why a column cannot stay a feature of a linear model.
+/// Id and place of the step that no job names: categories as the learner takes them.
+pub(crate) const CATEGORIES: &str = "categories";
+
+/// Why a column cannot stay a feature.
 fn unfit(col: &Col, algorithm: &str) -> Option<JobError> {
     let remedy = match &col.kind {
         Kind::Plain(Type::Text) => "encode it with one_hot or hash, list it in columns.ignore, or drop it",

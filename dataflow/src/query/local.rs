@@ -101,15 +101,16 @@ impl Local {
         Ok(QueryRows { schema, rows, warnings: asked.warnings(request) })
     }
 
-    /// The first prepared rows of a job, with the types that prepared rows have; errors name places in the job file.
-    pub async fn prepared(&self, job: &Job, now_ns: i64, rows: u64) -> Result<QueryRows, DataError> {
+    /// The first prepared rows of a job, absent: all, with the types that prepared rows have; errors name places in the
+    /// job file.
+    pub async fn prepared(&self, job: &Job, now_ns: i64, rows: Option<u64>) -> Result<QueryRows, DataError> {
         let Some(last) = job.tables.last() else { return Err(JobError::at("tables", "the job has no tables").into()) };
         let (path, sql) = match &job.prepare {
             Some(text) => ("prepare".to_owned(), text.clone()),
             None => (format!("tables.{}", last.name), sql::whole_table(&last.name)),
         };
         let (tables, params) = (job.tables.clone(), job.params.clone());
-        let request = QueryRequest { sql, tables, params, now_ns, stop_after: Some(rows), partitions: None };
+        let request = QueryRequest { sql, tables, params, now_ns, stop_after: rows, partitions: None };
         let (progress, _) = watch::channel(QueryProgress::default());
         let found = self.start(&request, &path, progress).await?;
         let schema = rowwise::prepared_schema(&found.schema, &path)?;

@@ -37,7 +37,12 @@ pub(crate) fn message(error: &DataFusionError) -> String {
         DataFusionError::SQL(e, _) => e.to_string(),
         other => other.strip_backtrace(),
     };
-    let first = text.split("\nbacktrace:").next().unwrap_or(&text).trim();
+    in_our_words(&text)
+}
+
+/// The same for an error that came as text, its kind cut off.
+pub(crate) fn in_our_words(text: &str) -> String {
+    let first = text.split("\nbacktrace:").next().unwrap_or(text).trim();
     let first = ["Error during planning: ", "Schema error: ", "Arrow error: ", "sql parser error: "]
         .iter()
         .fold(first, |t, prefix| t.strip_prefix(prefix).unwrap_or(t));

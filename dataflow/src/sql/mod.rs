@@ -28,8 +28,8 @@ use crate::params;
 use crate::session::read_only;
 use catalog::{Names, Scope};
 pub use local::{Answer, Local};
-pub(crate) use message::message;
 use message::planning_error;
+pub(crate) use message::{in_our_words, message};
 pub(crate) use reached::reached;
 
 /// A table as SQL sees it.

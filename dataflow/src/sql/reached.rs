@@ -22,13 +22,13 @@ pub(crate) fn reached(views: &[ViewText], sql: &str) -> Vec<ViewText> {
     found
 }
 
-/// Names of the tables and views in a text; none in one that does not parse, which no plan comes from.
+/// Names of the tables and views in a text, as they are written: no session changes their case. None in one that does not parse, which no plan comes from.
 fn mentioned(sql: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let Ok(statement) = text::parse(sql, "") else { return names };
     let _ = visit_relations(&statement, |name| {
         let ident = name.0.last().and_then(|part| part.as_ident());
-        names.extend(ident.map(|i| if i.quote_style.is_some() { i.value.clone() } else { i.value.to_lowercase() }));
+        names.extend(ident.map(|i| i.value.clone()));
         ControlFlow::<()>::Continue(())
     });
     names
@@ -43,13 +43,18 @@ mod tests {
         let view = |name: &str, sql: &str| ViewText { name: name.into(), sql: sql.into(), path: String::new() };
         let views = [
             view("a", "SELECT * FROM t"),
-            view("b", "SELECT * FROM A"),
+            view("b", "SELECT * FROM a"),
             view("c", "SELECT * FROM t"),
             view("d", "SELECT * FROM b JOIN u USING (id)"),
+            view("Cheap", "SELECT * FROM c"),
         ];
         let names = |sql: &str| reached(&views, sql).into_iter().map(|v| v.name).collect::<Vec<_>>();
         assert_eq!(names("SELECT * FROM d"), ["a", "b", "d"]);
         assert_eq!(names("SELECT * FROM \"c\" WHERE x IN (SELECT x FROM a)"), ["a", "c"]);
         assert_eq!(names("SELECT * FROM t"), [""; 0]);
+        // Names are what is written, with quotes and without.
+        assert_eq!(names("SELECT * FROM Cheap"), ["c", "Cheap"]);
+        assert_eq!(names("SELECT * FROM \"Cheap\""), ["c", "Cheap"]);
+        assert_eq!(names("SELECT * FROM cheap JOIN A USING (id)"), [""; 0]);
     }
 }

@@ -15,7 +15,7 @@
 //! | `approx_percentile_cont`, `approx_median` | exact, same type; weighted: refused (t-digests depend on the order of merging) | `aggregates` |
 //! | `approx_distinct` | kept: registers merge by maximum and the hash has a fixed seed | `aggregates` |
 //! | `min`, `max` of floats | ours: one order of all floats; DataFusion's keep a NaN or a zero's sign by arrival | `functions::extremes` |
-//! | `sum`, `avg`, `var…` … of floats | ours, exact in any order | `functions` |
+//! | `sum`, `avg`, `var…` … of floats | ours, exact in any order; never split into sums of sums | `functions`, `optimizer` |
 //! | `median`, `percentile_cont`, `bit_…`, `bool_…`, `count` | kept: they order values by their bits or commute | |
 //! | GROUP BY, DISTINCT, UNION, INTERSECT, EXCEPT on floats | kept: −0.0 becomes 0.0 before rows are grouped | |
 //! | ORDER BY in a subquery without LIMIT | no meaning, dropped; `array_agg` over it still needs its own | |
