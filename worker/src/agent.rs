@@ -17,7 +17,8 @@ use tracing::{Instrument as _, Span, debug, error_span, warn};
 
 use crate::push::{Address, push};
 use crate::session::{Client, report};
-use crate::stage::{Bench, ShardFault, StageRunner};
+use crate::stage::{Bench, ShardFault, StageRunner, nanos};
+use crate::steps::Told;
 
 /// A worker that has joined.
 pub(crate) struct Agent {
@@ -61,6 +62,7 @@ struct Request {
     ranges: Vec<Range<u32>>,
     message: Vec<u8>,
     fetch: bool,
+    chapters: u32,
 }
 
 impl Agent {
@@ -87,8 +89,8 @@ impl Agent {
                 let StageOf(stage) = compute.stage.try_into()?;
                 let TokenOf(token) = compute.token.try_into()?;
                 let ranges = compute.ranges.iter().map(|r| r.start..r.end).collect();
-                let request =
-                    Request { stage, step: compute.step, token, ranges, message: compute.message, fetch: compute.fetch };
+                let v1::Compute { step, message, fetch, chapters, .. } = compute;
+                let request = Request { stage, step, token, ranges, message, fetch, chapters };
                 match self.stages.get(&request.stage) {
                     Some(opened) => {
                         opened.newest.send_if_modified(|newest| {
@@ -193,22 +195,39 @@ impl Hand {
         preparing.await.map_err(|e| ShardFault { shard: first, fault: retryable(format!("preparing broke off: {e}")) })?
     }
 
-    async fn answer(&mut self, mut request: Request, runner: Arc<StageRunner>) -> Result<(), ShardFault> {
-        let first = request.ranges.first().map_or(0, |r| r.start);
-        let mut fetch_ns = 0;
+    /// The chapters that the stage lacks for this step, and the step's message.
+    async fn told(&mut self, request: &mut Request, runner: &StageRunner) -> Result<Told, Fault> {
+        let lacking = runner.lacking(request.chapters).await;
+        let (first, mut fetched) = (lacking.start, Vec::new());
+        loop {
+            let (from, to) = (first + fetched.len() as u32, request.chapters);
+            if from >= to {
+                break;
+            }
+            let fetch = v1::FetchChaptersRequest { stage: Some((&request.stage).into()), from, to };
+            let answer = self.client.fetch_chapters(fetch).await.map_err(|s| lost("fetch chapters", &s))?.into_inner();
+            if answer.chapters.is_empty() {
+                return Err(retryable(format!("fetch chapters: the coordinator sent none from {from} to {to}")));
+            }
+            fetched.extend(answer.chapters);
+        }
+        let mut message = std::mem::take(&mut request.message);
         if request.fetch {
-            let began = Instant::now();
             let fetch = v1::FetchMessageRequest { stage: Some((&request.stage).into()), step: request.step };
             let fetched = self.client.fetch_message(fetch).await;
-            request.message = fetched
-                .map_err(|s| ShardFault { shard: first, fault: lost("fetch the step's message", &s) })?
-                .into_inner()
-                .message;
-            fetch_ns = began.elapsed().as_nanos() as u64;
+            message = fetched.map_err(|s| lost("fetch the step's message", &s))?.into_inner().message;
         }
-        let (ranges, message) = (request.ranges, request.message);
+        Ok(Told { message, chapters: request.chapters, first, fetched })
+    }
+
+    async fn answer(&mut self, mut request: Request, runner: Arc<StageRunner>) -> Result<(), ShardFault> {
+        let first = request.ranges.first().map_or(0, |r| r.start);
+        let began = Instant::now();
+        let told = self.told(&mut request, &runner).await.map_err(|fault| ShardFault { shard: first, fault })?;
+        let fetch_ns = if request.fetch || !told.fetched.is_empty() { nanos(began) } else { 0 };
+        let ranges = request.ranges;
         // Not here: this runtime has the heartbeats.
-        let computing = self.bench.reading.spawn(async move { runner.compute(&ranges, &message).await });
+        let computing = self.bench.reading.spawn(async move { runner.compute(&ranges, told).await });
         let computed = AbortOnDropHandle::new(computing).await;
         let mut answer =
             computed.map_err(|e| ShardFault { shard: first, fault: retryable(format!("computing broke off: {e}")) })??;

@@ -137,6 +137,45 @@ impl ShardCache {
         Ok(Some(Found { values, grant }))
     }
 
+    /// Memory for what stands for these parts of a shard: if it does not fit, the parts go to disk first. Nothing if
+    /// it does not fit even so.
+    pub fn displace(&self, keys: &[PartKey], index: u32, bytes: u64) -> Result<Option<Grant>, Fault> {
+        if let Some(grant) = self.make_room(bytes) {
+            return Ok(Some(grant));
+        }
+        let in_memory: Vec<(PartKey, Values)> = {
+            let parts = self.parts();
+            let values = |key: &PartKey| match parts.get(key)?.shards.get(&index)? {
+                Entry::Memory { values, .. } => Some((Arc::clone(key), values.clone())),
+                Entry::Spilled(_) => None,
+            };
+            keys.iter().filter_map(values).collect()
+        };
+        if in_memory.is_empty() {
+            return Ok(None);
+        }
+        let (keys, values): (Vec<PartKey>, Vec<Values>) = in_memory.into_iter().unzip();
+        let spilled = self.spill(index, &values)?;
+        drop(values);
+        self.replace(&keys, index, spilled);
+        Ok(self.make_room(bytes))
+    }
+
+    /// Puts parts on disk in the place of those in memory.
+    fn replace(&self, keys: &[PartKey], index: u32, spilled: Vec<Spilled>) {
+        let mut parts = self.parts();
+        let mut old = Vec::new();
+        for (key, spilled) in keys.iter().zip(spilled) {
+            // What was forgotten meanwhile stays forgotten.
+            if let Some(entry) = parts.get_mut(key).and_then(|part| part.shards.get_mut(&index)) {
+                old.push(std::mem::replace(entry, Entry::Spilled(spilled)));
+            }
+        }
+        drop(parts);
+        // What was replaced goes without the lock: a file may be removed.
+        drop(old);
+    }
+
     /// Grants memory for all or none, forgetting parts that no stage uses until it fits.
     fn grants(&self, bytes: &[u64]) -> Option<Vec<Grant>> {
         loop {
@@ -230,6 +269,23 @@ mod tests {
         assert!(cache.missing(&other, 0..1).is_empty());
         assert_eq!(cache.sizes(), (BYTES * 3, BYTES * 3));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn what_stands_for_columns_takes_their_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ShardCache::new(MemoryBudget::new(BYTES * 2 * 4 / 3 + 4), folder.path());
+        let both = keys(&["a", "b"]);
+        let _used = cache.in_use(&both);
+        insert(&cache, &both, 0);
+        insert(&cache, &both, 1);
+        assert_eq!(cache.sizes(), (BYTES * 2, BYTES * 2));
+        let grant = cache.displace(&both, 0, BYTES).unwrap().unwrap();
+        assert_eq!((grant.bytes(), cache.sizes()), (BYTES, (BYTES, BYTES * 4)));
+        assert_eq!(cache.get(&both, 0).unwrap().unwrap().values, [column(0), column(0)]);
+        // What is on disk already makes no room; what fits needs none.
+        assert!(cache.displace(&both, 1, BYTES * 2).unwrap().is_none());
+        assert!(cache.displace(&both, 1, BYTES).unwrap().is_some());
     }
 
     #[test]

@@ -12,5 +12,6 @@ pub mod queries;
 pub mod session;
 pub mod spill;
 pub mod stage;
+mod steps;
 
 pub use life::{DRAIN_TIMEOUT, Ended, WorkerError, WorkerOptions, run};

@@ -3,15 +3,15 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use sheaf_dataflow::engine::{ExecutorOptions, QueryExecutor, QueryMemory};
 use sheaf_dataflow::stores::Stores;
 use sheaf_proto::v1::follow_queries_response::Signal;
-use sheaf_proto::v1::{FollowQueriesRequest, FollowQueriesResponse};
+use sheaf_proto::v1::{FollowQueriesRequest, FollowQueriesResponse, LeaveQueriesRequest};
 use sheaf_runtime::auth::{Door, GuardLayer, Role};
 use sheaf_runtime::connect::{self, Channel, ClusterPeers, Target, Trust, check_listen};
 use sheaf_runtime::listen::accept;
@@ -41,7 +41,18 @@ pub struct Queries {
     executor: QueryExecutor,
     threads: u32,
     memory: u64,
+    /// The stay under way.
+    stay: Arc<Mutex<Part>>,
     _server: Arc<AbortOnDropHandle<()>>,
+}
+
+/// This worker among the members of the query engine.
+#[derive(Debug, Default)]
+struct Part {
+    /// Its name there, while it is one.
+    name: Option<String>,
+    /// It leaves, and does not come back.
+    leaving: bool,
 }
 
 impl Queries {
@@ -79,13 +90,17 @@ impl Queries {
         };
         info!(%address, host, "serving rows of queries to other workers");
         let server = Arc::new(AbortOnDropHandle::new(tokio::spawn(serving)));
-        Ok(Self { executor, threads: options.threads as u32, memory: cache.budget().limit(), _server: server })
+        let (threads, memory) = (options.threads as u32, cache.budget().limit());
+        Ok(Self { executor, threads, memory, stay: Arc::default(), _server: server })
     }
 
     /// Takes part in queries until dropped.
     pub async fn take_part(self, instance: u64, worker: u64, mut client: Client, channel: Channel) {
         loop {
             let name = format!("{instance:016x}-{worker}-{}", STAY.fetch_add(1, Ordering::Relaxed));
+            if !self.enter(&name) {
+                return;
+            }
             let request = FollowQueriesRequest { name: name.clone(), threads: self.threads, memory_bytes: self.memory };
             let why = match client.follow_queries(request).await {
                 Ok(signals) => tokio::select! {
@@ -94,10 +109,38 @@ impl Queries {
                 },
                 Err(status) => status.message().to_owned(),
             };
+            self.part().name = None;
             // The control stream tells whether the worker is still in the cluster; this one only follows it.
             debug!(why, "out of the query engine; trying again");
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    fn part(&self) -> MutexGuard<'_, Part> {
+        self.stay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the name of a new stay; false for a worker that leaves.
+    fn enter(&self, name: &str) -> bool {
+        let mut part = self.part();
+        part.name = Some(name.to_owned()).filter(|_| !part.leaving);
+        part.name.is_some()
+    }
+
+    /// Leaves in order: takes no more tasks, finishes those that it has, and waits until nobody reads its rows.
+    pub async fn leave(self, mut client: Client) {
+        let name = {
+            let mut part = self.part();
+            part.leaving = true;
+            part.name.clone()
+        };
+        let Some(name) = name else { return };
+        match client.leave_queries(LeaveQueriesRequest { name }).await {
+            Ok(_) => self.executor.settle().await,
+            // Without the coordinator there is nobody to finish for.
+            Err(status) => debug!(why = status.message(), "left the query engine without its coordinator"),
+        }
+        debug!("no query needs this worker any more");
     }
 
     async fn follow(&self, mut signals: Streaming<FollowQueriesResponse>) -> String {

@@ -65,7 +65,7 @@ pub(crate) async fn stay(options: &WorkerOptions, bench: &Bench, queries: &Queri
     tokio::select! {
         joined = join(options, bench) => match joined {
             Ok((client, channel, reports, commands)) => {
-                let stay = Stay { options, bench, queries, client, channel, reports, commands, agent: None, beat: None, part: None };
+                let stay = Stay { options, bench, queries, client, channel, reports, commands, agent: None, beat: None, part: None, leaving: None };
                 stay.last(shutdown).await
             }
             Err(ending) => ending,
@@ -136,6 +136,8 @@ struct Stay<'a> {
     beat: Option<AbortOnDropHandle<()>>,
     /// Taking part in queries.
     part: Option<AbortOnDropHandle<()>>,
+    /// Leaving the query engine in order, once it has begun.
+    leaving: Option<AbortOnDropHandle<()>>,
 }
 
 impl Stay<'_> {
@@ -143,14 +145,21 @@ impl Stay<'_> {
     async fn last(mut self, shutdown: &mut Shutdown) -> Ending {
         let mut heard = Asked::No;
         let mut deadline = None;
+        // Nothing is owed to jobs any more; queries may still need this worker.
+        let mut let_go = false;
         loop {
             let next = if heard == Asked::No { Asked::ToLeave } else { Asked::ToStop };
             tokio::select! {
-                command = self.commands.message() => {
-                    if let Some(ending) = self.command(command) {
-                        return ending;
+                command = self.commands.message(), if !let_go => match self.command(command) {
+                    Some(Ending::Left) => {
+                        let_go = true;
+                        self.leave_queries();
+                        deadline.get_or_insert_with(|| Instant::now() + self.options.drain_timeout);
                     }
-                }
+                    Some(ending) => return ending,
+                    None => {}
+                },
+                () = ended(&mut self.leaving), if let_go => return Ending::Left,
                 asked = shutdown.asked(next) => {
                     heard = asked;
                     if asked == Asked::ToStop {
@@ -159,7 +168,8 @@ impl Stay<'_> {
                     info!(timeout_s = self.options.drain_timeout.as_secs(), "asked to leave; no new leases, finishing what is under way");
                     deadline = Some(Instant::now() + self.options.drain_timeout);
                     self.bench.metrics.readiness().not_ready("it is draining");
-                    if self.reports.send(report(Report::Leaving(v1::Leaving {}))).await.is_err() {
+                    self.leave_queries();
+                    if !let_go && self.reports.send(report(Report::Leaving(v1::Leaving {}))).await.is_err() {
                         return Ending::Left;
                     }
                 }
@@ -169,6 +179,14 @@ impl Stay<'_> {
                     return Ending::Left;
                 }
             }
+        }
+    }
+
+    /// Begins to leave the query engine, unless it has begun.
+    fn leave_queries(&mut self) {
+        if self.leaving.is_none() {
+            let leaving = self.queries.clone().leave(self.client.clone());
+            self.leaving = Some(AbortOnDropHandle::new(tokio::spawn(leaving)));
         }
     }
 
@@ -210,6 +228,14 @@ impl Stay<'_> {
 
     fn broken(&self, why: impl Into<String>) -> Ending {
         Ending::Broken { why: why.into(), joined: self.agent.is_some() }
+    }
+}
+
+/// Waits for a task; for ever if there is none. What it panicked with is no reason to stay.
+async fn ended(task: &mut Option<AbortOnDropHandle<()>>) {
+    match task {
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
     }
 }
 

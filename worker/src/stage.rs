@@ -1,36 +1,32 @@
-//! One stage on one worker: opens the work document, prepares leased shards once, and turns a step
-//! and a set of shards into tree blocks. Computing stays off the control threads.
+//! One stage on one worker: opens the work document, prepares leased shards once, and has a step and a set of
+//! shards turned into tree blocks ([`crate::steps`]), or runs one-off tasks. Computing stays off the control threads.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use rayon::prelude::*;
 use sheaf_dataflow::dataset::Dataset;
 use sheaf_dataflow::reader::Reader;
 use sheaf_dataflow::rows::CompiledRows;
 use sheaf_dataflow::sink::materialise;
 use sheaf_dataflow::stores::Stores;
-use sheaf_dataflow::view::{CompiledView, Part, View};
 use sheaf_learn::kernels::Level;
-use sheaf_learn::program::{Local, Partial, Program};
-use sheaf_learn::shard::EncodedShard;
 use sheaf_learn::tree::{Block, Merger};
-use sheaf_runtime::canonical;
 use sheaf_runtime::fault::Fault;
 use sheaf_runtime::memory::Grant;
 use sheaf_runtime::work::{TaskOutput, Work, encode_outputs, merge_outputs};
 use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cache::{InUse, PartKey, ShardCache};
+use crate::cache::ShardCache;
 use crate::chunk::{ROW_GROUP_BYTES, write_chunk};
 use crate::metrics::Metrics;
-use crate::parts::{put_together, take_apart};
+use crate::parts::take_apart;
+use crate::steps::{Encoder, Steps, Told};
 
 /// What all stages of a worker share.
 #[derive(Clone)]
@@ -77,7 +73,7 @@ pub struct Answer {
     pub rows: u64,
     /// Bytes of input read since the last answer.
     pub bytes_read: u64,
-    /// Time spent fetching the step's message, ns.
+    /// Time spent fetching chapters and the step's message, ns.
     pub fetch_ns: u64,
     /// Memory of the blocks, until they are sent.
     pub grant: Option<Grant>,
@@ -93,95 +89,14 @@ pub struct StageRunner {
 }
 
 enum Kind {
-    Steps(Box<Steps>),
+    Steps(Arc<Steps>),
     Count(Reader),
     Materialise { dataset: Box<Dataset>, area: String },
     Write { reader: Reader, rows: CompiledRows, chunks: Vec<u32>, to: PathBuf },
 }
 
-struct Steps {
-    dataset: Arc<Dataset>,
-    view: View,
-    parts: Vec<Part>,
-    keys: Vec<PartKey>,
-    /// The parts without the columns, and their keys.
-    frame: (Vec<Part>, Vec<PartKey>),
-    _in_use: InUse,
-    boundaries: Vec<u32>,
-    program: Box<dyn Program>,
-    locals: Mutex<BTreeMap<u32, (Local, Grant)>>,
-    /// What makes the parts at these positions.
-    encoders: Mutex<BTreeMap<Vec<usize>, Arc<OnceCell<Encoder>>>>,
-}
-
-/// Reads and encodes some parts of a view.
-struct Encoder {
-    reader: Reader,
-    view: CompiledView,
-    parts: Vec<Part>,
-    keys: Vec<PartKey>,
-}
-
-/// Blocks of one step, and what they took.
-struct Computed {
-    blocks: Vec<(Block, Option<Vec<u8>>)>,
-    rows: u64,
-    compute_ns: u64,
-    merge_ns: u64,
-}
-
-type Leaf<T> = (u32, Option<T>);
-
-impl Steps {
-    async fn open(dataset: Dataset, view: View, program: Box<dyn Program>, bench: &Bench) -> Result<Self, Fault> {
-        let fingerprint = dataset.fingerprint();
-        let (parts, names): (Vec<Part>, Vec<String>) = view.parts().into_iter().unzip();
-        let key = |name: String| canonical::hash(&(&fingerprint, name)).map(PartKey::from).map_err(Fault::internal);
-        let keys = names.into_iter().map(key).collect::<Result<Vec<_>, _>>()?;
-        let besides = parts.iter().zip(&keys).filter(|(part, _)| !matches!(part, Part::Column(_)));
-        Ok(Self {
-            frame: besides.map(|(part, key)| (*part, Arc::clone(key))).unzip(),
-            _in_use: bench.cache.in_use(&keys),
-            boundaries: dataset.boundaries(),
-            dataset: Arc::new(dataset),
-            view,
-            parts,
-            keys,
-            program,
-            locals: Mutex::default(),
-            encoders: Mutex::default(),
-        })
-    }
-
-    /// What makes the parts at `lacking`; compiled when it is first needed.
-    async fn encoder(&self, lacking: &[usize], bench: &Bench) -> Result<Arc<OnceCell<Encoder>>, Fault> {
-        let cell = {
-            let mut encoders = self.encoders.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(encoders.entry(lacking.to_vec()).or_default())
-        };
-        let compile = || async {
-            let parts: Vec<Part> = lacking.iter().map(|at| self.parts[*at]).collect();
-            let view = self.view.only(&parts);
-            let reader = Reader::open_view(Arc::clone(&self.dataset), bench.stores.clone(), &view).await?;
-            let session = bench.stores.session(self.dataset.now_ns.unwrap_or_default());
-            let view = view.compile(reader.schema(), &session)?;
-            Ok::<_, Fault>(Encoder { reader, view, parts, keys: lacking.iter().map(|at| Arc::clone(&self.keys[*at])).collect() })
-        };
-        cell.get_or_try_init(compile).await?;
-        Ok(cell)
-    }
-
-    fn locals(&self) -> MutexGuard<'_, BTreeMap<u32, (Local, Grant)>> {
-        self.locals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A shard from the cache; what was on disk counts as long as the grant lives.
-    fn shard(&self, cache: &ShardCache, index: u32, columns: bool) -> Result<(EncodedShard, Option<Grant>), Fault> {
-        let (parts, keys) = if columns { (&self.parts, &self.keys) } else { (&self.frame.0, &self.frame.1) };
-        let found = cache.get(keys, index)?.ok_or_else(|| retryable("the shard left the cache before it was used"))?;
-        Ok((put_together(index, parts.iter().copied().zip(found.values))?, found.grant))
-    }
-}
+/// A shard or task and what it gives.
+pub(crate) type Leaf<T> = (u32, Option<T>);
 
 impl StageRunner {
     /// Opens a work document: plans its SQL, compiles its expressions, builds its program.
@@ -195,7 +110,7 @@ impl StageRunner {
             Work::Materialise { dataset, area } => (1, Kind::Materialise { dataset: Box::new(dataset), area }),
             Work::Steps { dataset, view, program } => {
                 let program = sheaf_learn::registry::build_at(&program, bench.level)?;
-                (dataset.shards(), Kind::Steps(Box::new(Steps::open(dataset, *view, program, &bench).await?)))
+                (dataset.shards(), Kind::Steps(Arc::new(Steps::open(dataset, *view, program, &bench).await?)))
             }
             Work::Write { dataset, rows, chunks, to } => {
                 let (leaves, now_ns) = (chunks.len().saturating_sub(1) as u32, dataset.now_ns.unwrap_or_default());
@@ -209,12 +124,20 @@ impl StageRunner {
         Ok(Self { bench, leaves, kind, turn: tokio::sync::Mutex::new(()) })
     }
 
-    /// Computes the partials of `ranges` for the step that `message` opens.
-    pub async fn compute(self: &Arc<Self>, ranges: &[Range<u32>], message: &[u8]) -> Result<Answer, ShardFault> {
+    /// The chapters that a step with `count` of them needs and that are not here.
+    pub async fn lacking(&self, count: u32) -> Range<u32> {
+        match &self.kind {
+            Kind::Steps(steps) => steps.known().await..count,
+            _ => count..count,
+        }
+    }
+
+    /// Computes the partials of `ranges` for a step.
+    pub async fn compute(self: &Arc<Self>, ranges: &[Range<u32>], told: Told) -> Result<Answer, ShardFault> {
         let _turn = self.turn.lock().await;
         let mut answer = Answer::default();
         match &self.kind {
-            Kind::Steps(_) => self.steps(ranges, message, &mut answer).await?,
+            Kind::Steps(steps) => self.steps(steps, ranges, told, &mut answer).await?,
             _ => self.tasks(ranges, &mut answer).await?,
         }
         let bytes: usize = answer.blocks.iter().filter_map(|(_, value)| value.as_ref()).map(Vec::len).sum();
@@ -226,19 +149,27 @@ impl StageRunner {
     /// Forgets what the stage kept per shard; encoded shards stay for the stages after it.
     pub fn close(&self) {
         if let Kind::Steps(steps) = &self.kind {
-            steps.locals().clear();
+            steps.forget();
         }
     }
 
-    async fn steps(self: &Arc<Self>, ranges: &[Range<u32>], message: &[u8], answer: &mut Answer) -> Result<(), ShardFault> {
+    async fn steps(
+        self: &Arc<Self>,
+        steps: &Arc<Steps>,
+        ranges: &[Range<u32>],
+        mut told: Told,
+        answer: &mut Answer,
+    ) -> Result<(), ShardFault> {
+        let first = ranges.first().map_or(0, |r| r.start);
         let began = Instant::now();
         self.prepare(ranges).await?;
         answer.read_ns = nanos(began);
-        let first = ranges.first().map_or(0, |r| r.start);
-        let (runner, wanted, bytes) = (Arc::clone(self), ranges.to_vec(), message.to_vec());
+        let reading = steps.read_chapters(&mut told, &self.bench.cache).await;
+        let reading = reading.map_err(|fault| ShardFault { shard: first, fault })?;
+        let (steps, bench, leaves, wanted) = (Arc::clone(steps), self.bench.clone(), self.leaves, ranges.to_vec());
         let (send, done) = tokio::sync::oneshot::channel();
         self.bench.pool.spawn(move || {
-            let work = std::panic::AssertUnwindSafe(|| runner.blocks(&wanted, &bytes));
+            let work = std::panic::AssertUnwindSafe(|| steps.blocks(&bench, leaves, &wanted, &told, &reading));
             let result = std::panic::catch_unwind(work).unwrap_or_else(|_| {
                 Err(ShardFault { shard: first, fault: retryable("a partial panicked; see the worker's log") })
             });
@@ -300,60 +231,6 @@ impl StageRunner {
         Ok(())
     }
 
-    fn blocks(&self, ranges: &[Range<u32>], message: &[u8]) -> Result<Computed, ShardFault> {
-        let first = ranges.first().map_or(0, |r| r.start);
-        let Kind::Steps(steps) = &self.kind else {
-            return Err(ShardFault { shard: first, fault: Fault::internal("a stage of tasks has no steps") });
-        };
-        let began = Instant::now();
-        let (leaves, rows) = self.partials(steps, ranges, message)?;
-        let compute_ns = nanos(began);
-        let began = Instant::now();
-        let blocks = merged(self.leaves, ranges, leaves, |a, b| Ok(steps.program.merge(a, b)?))?;
-        let blocks = blocks.into_iter().map(|(block, value): (_, Option<Partial>)| (block, value.map(|v| v.encode()))).collect();
-        Ok(Computed { blocks, rows, compute_ns, merge_ns: nanos(began) })
-    }
-
-    fn partials(&self, steps: &Steps, ranges: &[Range<u32>], message: &[u8]) -> Result<(Vec<Leaf<Partial>>, u64), ShardFault> {
-        let first = ranges.first().map_or(0, |r| r.start);
-        let step = steps.program.open(message).map_err(|e| ShardFault { shard: first, fault: e.into() })?;
-        let shards: Vec<u32> = ranges.iter().cloned().flatten().collect();
-        let one = |shard: u32| -> Result<(Leaf<Partial>, u64), ShardFault> {
-            let at = |fault: Fault| ShardFault { shard, fault };
-            let kept = steps.locals().remove(&shard);
-            let mut local = kept.map_or_else(|| steps.program.local(), |(local, _)| local);
-            let columns = self.bench.paranoid || step.reads_columns(&local);
-            let (encoded, _grant) = steps.shard(&self.bench.cache, shard, columns).map_err(at)?;
-            let partial = step.partial(&encoded, &mut local);
-            if self.bench.paranoid && step.partial(&encoded, &mut steps.program.local()) != partial {
-                return Err(at(Fault::internal(format!("two partials of shard {shard} differ"))));
-            }
-            // What does not fit is made again.
-            if let Some(grant) = self.bench.cache.budget().spare(step.local_bytes(&local) as u64) {
-                steps.locals().insert(shard, (local, grant));
-            }
-            Ok(((shard, partial), encoded.rows as u64))
-        };
-        let results: Vec<(Leaf<Partial>, u64)> = shards.into_par_iter().map(one).collect::<Result<_, _>>()?;
-        let rows = results.iter().map(|(_, rows)| rows).sum();
-        if self.bench.paranoid {
-            self.forget_some(steps, message);
-        }
-        Ok((results.into_iter().map(|(leaf, _)| leaf).collect(), rows))
-    }
-
-    /// Drops a third of the caches, chosen by the message's content: what is lost must be made again
-    /// with the same bits.
-    fn forget_some(&self, steps: &Steps, message: &[u8]) {
-        let salt = canonical::hash_bytes(message);
-        let chosen = |shard: u32| canonical::hash_bytes(format!("{salt}{shard}").as_bytes()).as_bytes()[0].is_multiple_of(3);
-        let shards: Vec<u32> = steps.locals().keys().copied().filter(|s| chosen(*s)).collect();
-        for shard in shards {
-            steps.locals().remove(&shard);
-            self.bench.cache.remove_shard(&steps.keys, shard);
-        }
-    }
-
     async fn tasks(self: &Arc<Self>, ranges: &[Range<u32>], answer: &mut Answer) -> Result<(), ShardFault> {
         let began = Instant::now();
         let mut running: FuturesUnordered<_> = FuturesUnordered::new();
@@ -404,7 +281,7 @@ impl StageRunner {
 }
 
 /// Merges leaves, ascending, into the complete blocks of each range.
-fn merged<T>(
+pub(crate) fn merged<T>(
     shards: u32,
     ranges: &[Range<u32>],
     leaves: Vec<Leaf<T>>,
@@ -437,11 +314,11 @@ fn pieces(missing: &[u32], boundaries: &[u32], threads: usize) -> Vec<Range<u32>
     out
 }
 
-fn nanos(began: Instant) -> u64 {
+pub(crate) fn nanos(began: Instant) -> u64 {
     began.elapsed().as_nanos() as u64
 }
 
-fn retryable(message: &str) -> Fault {
+pub(crate) fn retryable(message: &str) -> Fault {
     Fault { retry: true, ..Fault::internal(message) }
 }
 
