@@ -32,6 +32,9 @@ use crate::metrics::Metrics;
 /// Messages up to this size travel on the control stream.
 const INLINE_MESSAGE: usize = 64 << 10;
 
+/// Bytes of chapters in one answer; a single larger chapter goes alone.
+const CHAPTERS_AT_ONCE: usize = 32 << 20;
+
 struct WorkerEntry {
     instance: u64,
     commands: mpsc::UnboundedSender<Result<v1::JoinClusterResponse, tonic::Status>>,
@@ -44,6 +47,7 @@ struct StageEntry {
     opened: Instant,
     step: Step,
     message: Arc<Vec<u8>>,
+    chapters: Vec<Bytes>,
     clock: Option<StepClock>,
     covered: u64,
     /// Steps that an earlier leader took.
@@ -73,6 +77,17 @@ pub struct EventLoop {
 
 fn wire_ranges(ranges: Vec<Range<u32>>) -> Vec<v1::ShardRange> {
     ranges.into_iter().map(|r| v1::ShardRange { start: r.start, end: r.end }).collect()
+}
+
+/// Chapters of `range` as far as one answer takes them; at least one. Nothing if they are not all there.
+fn some_chapters(chapters: &[Bytes], range: Range<u32>) -> Option<Vec<Bytes>> {
+    let wanted = chapters.get(range.start as usize..range.end as usize)?;
+    let mut bytes = 0;
+    let few = wanted.iter().enumerate().take_while(|(i, chapter)| {
+        bytes += chapter.len();
+        *i == 0 || bytes <= CHAPTERS_AT_ONCE
+    });
+    Some(few.map(|(_, chapter)| chapter.clone()).collect())
 }
 
 impl EventLoop {
@@ -114,7 +129,12 @@ impl EventLoop {
             Input::Blocks(blocks) => self.blocks(blocks),
             Input::ShardFailed { worker, stage, token, shard, fault } => self.shard_failed(worker, stage, token, shard, fault),
             Input::OpenStage(opening) => self.open_stage(*opening),
-            Input::StepReady { stage, step, message, state, report } => self.step_ready(&stage, step, message, state, report),
+            Input::StepReady { stage, step, message, chapters, state, report } => {
+                if let Some(entry) = self.stages.get_mut(&stage) {
+                    entry.chapters.extend(chapters);
+                }
+                self.step_ready(&stage, step, message, state, report);
+            }
             Input::StageDone { stage, product, report } => self.stage_done(&stage, product, report),
             Input::StageFailed { stage, fault } => {
                 self.finished(&stage);
@@ -124,6 +144,10 @@ impl EventLoop {
                 let entry = self.stages.get(&stage).filter(|entry| entry.step == step);
                 // The asker may have gone; its stream tells.
                 let _ = reply.send(entry.map(|entry| Arc::clone(&entry.message)));
+            }
+            Input::FetchChapters { stage, range, reply } => {
+                // The asker may have gone; its stream tells.
+                let _ = reply.send(self.stages.get(&stage).and_then(|entry| some_chapters(&entry.chapters, range)));
             }
             Input::Drivers(drivers) => self.drivers = Some(drivers),
             Input::Workers(reply) => {
@@ -247,6 +271,7 @@ impl EventLoop {
             opened: Instant::now(),
             step: Step(0),
             message: Arc::default(),
+            chapters: Vec::new(),
             clock: None,
             covered: 0,
             first: taken.step,
@@ -263,7 +288,7 @@ impl EventLoop {
         }
     }
 
-    fn step_ready(&mut self, stage: &Stage, step: Step, message: Arc<Vec<u8>>, state: Vec<u8>, report: Vec<Report>) {
+    fn step_ready(&mut self, stage: &Stage, step: Step, message: Arc<Vec<u8>>, state: Option<Vec<u8>>, report: Vec<Report>) {
         self.end_step(stage);
         let Some(entry) = self.stages.get_mut(stage) else { return };
         entry.step = step;
@@ -271,7 +296,7 @@ impl EventLoop {
         entry.clock = Some(StepClock::begin(Instant::now()));
         entry.covered = 0;
         if let Some(position) = &entry.opening.position {
-            position.send_modify(|position| position.advance(step.0, state, &report));
+            position.send_if_modified(|position| position.advance(step.0, state, &report));
         }
         self.note_report(stage, report);
         self.handle(Event::StepReady { stage: stage.clone(), step });
@@ -366,9 +391,9 @@ impl EventLoop {
         self.metrics.message_sent(entry.message.len());
         let fetch = entry.message.len() > INLINE_MESSAGE;
         let message = if fetch { Vec::new() } else { entry.message.to_vec() };
-        let ranges = wire_ranges(ranges);
+        let (ranges, chapters) = (wire_ranges(ranges), entry.chapters.len() as u32);
         let (stage, token) = (Some(stage.into()), Some(token.into()));
-        self.tell(worker, Wire::Compute(v1::Compute { stage, step: step.0, token, ranges, message, fetch }));
+        self.tell(worker, Wire::Compute(v1::Compute { stage, step: step.0, token, ranges, message, fetch, chapters }));
         if let Some(entry) = self.workers.get_mut(&worker) {
             entry.summary.steps += 1;
         }

@@ -7,11 +7,12 @@ use std::sync::mpsc;
 use bytes::Bytes;
 use sheaf_cluster::id::{Stage, Step};
 use sheaf_learn::algorithm::{Progress, Report};
-use sheaf_learn::program::{Partial, Program};
+use sheaf_learn::program::{Partial, Program, State, chapters_from};
 use sheaf_learn::tree::{Block, Merger};
 use sheaf_runtime::fault::Fault;
 use sheaf_runtime::work::{Work, merge_outputs};
 
+use crate::driver::checkpoint::Due;
 use crate::event_loop::{Input, LoopHandle};
 
 /// What a stage ends with.
@@ -47,15 +48,22 @@ enum Order {
 }
 
 impl Host {
-    /// Starts the stage's thread. It is silent until [`Host::begin`].
-    pub fn start(stage: Stage, work: &Work, shards: u32, resume: Resume, events: LoopHandle) -> Result<Self, Fault> {
+    /// Starts the stage's thread. It is silent until [`Host::begin`]. It encodes its state when a checkpoint is `due`.
+    pub fn start(
+        stage: Stage,
+        work: &Work,
+        shards: u32,
+        resume: Resume,
+        due: Option<Arc<Due>>,
+        events: LoopHandle,
+    ) -> Result<Self, Fault> {
         let (orders, inbox) = mpsc::channel();
         let program = match work {
             Work::Steps { program, .. } => Some(program.build()?),
             _ => None,
         };
-        let mut thread =
-            Thread { stage, program, shards, state: Vec::new(), step: resume.step, merger: Merger::new(shards), events };
+        let (step, merger) = (resume.step, Merger::new(shards));
+        let mut thread = Thread { stage, program, shards, state: None, chapters: 0, step, merger, due, events };
         let run = move || {
             let work = std::panic::AssertUnwindSafe(|| thread.run(resume.state, &inbox));
             let result = std::panic::catch_unwind(work).unwrap_or_else(|_| Err(Fault::internal("the stage's thread panicked")));
@@ -98,22 +106,26 @@ struct Thread {
     stage: Stage,
     program: Option<Box<dyn Program>>,
     shards: u32,
-    state: Vec<u8>,
+    /// The program's state; absent for tasks, which have none.
+    state: Option<State>,
+    /// Chapters that were announced.
+    chapters: usize,
     step: u64,
     merger: Merger<Sum>,
+    due: Option<Arc<Due>>,
     events: LoopHandle,
 }
 
 impl Thread {
     fn run(&mut self, resume: Option<Vec<u8>>, inbox: &mpsc::Receiver<Order>) -> Result<(), Fault> {
         self.state = match (resume, &self.program) {
-            (Some(state), _) => state,
-            (None, Some(program)) => program.start()?,
-            (None, None) => Vec::new(),
+            (Some(state), Some(program)) => Some(program.load(&state)?),
+            (None, Some(program)) => Some(program.start()?),
+            (_, None) => None,
         };
         while let Ok(order) = inbox.recv() {
             match order {
-                Order::Begin => self.announce(Vec::new())?,
+                Order::Begin => self.announce(Vec::new(), false)?,
                 Order::Merge(block, value) => self.merge(block, value)?,
                 Order::Complete => {
                     if self.update()? {
@@ -125,16 +137,23 @@ impl Thread {
         Ok(())
     }
 
-    fn announce(&self, report: Vec<Report>) -> Result<(), Fault> {
-        let message = match &self.program {
-            Some(program) => program.message(&self.state)?,
-            None => Vec::new(),
-        };
-        let state = self.state.clone();
+    /// Says that the step may begin: its message, the chapters that are new with it, and its state if that is to
+    /// be a checkpoint.
+    fn announce(&mut self, report: Vec<Report>, keep: bool) -> Result<(), Fault> {
+        let (mut message, mut chapters, mut state) = (Vec::new(), Vec::new(), None);
+        if let (Some(program), Some(own)) = (self.program.as_deref(), &self.state) {
+            message = program.message(own)?;
+            chapters = chapters_from(program, own, self.chapters)?;
+            if keep && self.due.as_ref().is_some_and(|due| due.take()) {
+                state = Some(program.save(own)?);
+            }
+        }
+        self.chapters += chapters.len();
         self.events.send(Input::StepReady {
             stage: self.stage.clone(),
             step: Step(self.step),
             message: Arc::new(message),
+            chapters: chapters.into_iter().map(Bytes::from).collect(),
             state,
             report,
         });
@@ -160,7 +179,7 @@ impl Thread {
     fn update(&mut self) -> Result<bool, Fault> {
         let merger = std::mem::replace(&mut self.merger, Merger::new(self.shards));
         let total = merger.total().ok_or_else(|| Fault::internal("a step was called complete before all shards were in"))?;
-        let Some(program) = &self.program else {
+        let (Some(program), Some(state)) = (&self.program, &mut self.state) else {
             let outputs = match total {
                 Some(Sum::Outputs(outputs)) => outputs,
                 _ => sheaf_runtime::work::encode_outputs(&[]),
@@ -173,14 +192,15 @@ impl Thread {
             Some(Sum::Partial(partial)) => Some(partial),
             _ => None,
         };
-        let progress = program.update(&mut self.state, total)?;
-        let report = program.report(&self.state)?;
+        let progress = program.update(state, total)?;
+        let report = program.report(state)?;
         self.step += 1;
         if progress == Progress::Continue {
-            self.announce(report)?;
+            self.announce(report, true)?;
             return Ok(false);
         }
-        let value = program.finish(&self.state)?;
+        let finished = self.state.take().ok_or_else(|| Fault::internal("a stage finished twice"))?;
+        let value = program.finish(finished)?;
         self.events.send(Input::StageDone { stage: self.stage.clone(), product: Product::Value(value), report });
         Ok(true)
     }

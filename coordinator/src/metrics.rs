@@ -59,6 +59,7 @@ struct Inner {
     step_overhead: Spans,
     block_bytes: Count,
     message_bytes: Count,
+    chapter_bytes: Count,
     document_bytes: Count,
     log_writes: Count,
     log_write: Spans,
@@ -114,6 +115,7 @@ impl Metrics {
             step_overhead: e.spans("step_overhead_seconds", "Time of a step beside the work of its busiest worker"),
             block_bytes: e.count("block_bytes_received", "Bytes of blocks from workers"),
             message_bytes: e.count("message_bytes_sent", "Bytes of step messages to workers"),
+            chapter_bytes: e.count("chapter_bytes_sent", "Bytes of chapters to workers: what stays as it is for all later steps"),
             document_bytes: e.count("document_bytes_sent", "Bytes of work documents to workers"),
             log_writes: e.count("log_writes", "Synced writes of the durable log"),
             log_write: e.spans("log_write_seconds", "Time of a write of the durable log with its sync"),
@@ -221,6 +223,11 @@ impl Metrics {
         self.inner.steps.inc();
         self.inner.step.observe(step.wall());
         self.inner.step_overhead.observe(step.beside_compute());
+    }
+
+    /// Chapters went to a worker.
+    pub fn chapters_sent(&self, bytes: usize) {
+        self.inner.chapter_bytes.inc_by(bytes as u64);
     }
 
     /// A step's message went to a worker.

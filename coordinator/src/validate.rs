@@ -9,7 +9,7 @@ pub use existing::task_of as task_of_model;
 use serde::Serialize;
 use sheaf_dataflow::checks;
 use sheaf_dataflow::error::DataError;
-use sheaf_dataflow::job::{Job, JobError, Limit};
+use sheaf_dataflow::job::{Job, JobError, Limit, Split, Train};
 use sheaf_dataflow::pipeline::{ColumnUse, Fitting};
 use sheaf_dataflow::plan::{Needs, Planned, plan};
 use sheaf_dataflow::stores::Stores;
@@ -189,14 +189,27 @@ fn static_errors(job: &Job) -> Vec<JobError> {
         let hint = "say which column is learnt: `columns: {target: NAME}`";
         errors.push(JobError::at("columns.target", format!("`{}` needs a target", train.algorithm)).hint(hint));
     }
-    let task = task_of(&train.algorithm);
+    let task = task_of(train);
     errors.extend(metric_errors(job, task));
+    errors.extend(no_validation(job, train));
     for limit in job.evaluate.limits.iter().filter(|limit| job.split.is_none() && limit.segment != "train") {
         let message = format!("there is no {} segment: the job has no `split`", limit.segment);
         let error = JobError::at(place_of(limit), message);
         errors.push(error.hint("add `split: {by: random, test: 0.2}`"));
     }
     errors
+}
+
+/// Early stopping looks at validation rows: there must be some.
+fn no_validation(job: &Job, train: &Train) -> Option<JobError> {
+    let asked = train.params.get("early_stopping").is_some_and(|v| !v.is_null() && *v != serde_json::Value::Bool(false));
+    let there = match &job.split {
+        None => false,
+        Some(Split::Random { validation, .. }) => *validation > 0.0,
+        Some(Split::Column { .. }) => true,
+    };
+    let error = || JobError::at("train.early_stopping", "there is no validation segment to stop by");
+    (asked && !there).then(|| error().hint("add one: `split: {by: random, validation: 0.1, test: 0.2}`"))
 }
 
 /// Metrics that the task does not have.
@@ -224,9 +237,9 @@ fn unknown_metric(place: String, name: &str, task: &str) -> JobError {
         .hint(format!("known: {}", metrics::known(task).join(", ")))
 }
 
-/// The task of a learner: what its predictions mean.
-pub fn task_of(algorithm: &str) -> &'static str {
-    match registry::learner(algorithm).ok().and_then(|entry| entry.tasks.first()) {
+/// The task of what is trained: what its predictions mean.
+pub fn task_of(train: &Train) -> &'static str {
+    match registry::task(&train.algorithm, &train.params) {
         Some(Task::Binary) => "binary",
         Some(Task::Regression) | None => "regression",
     }

@@ -8,6 +8,7 @@
 //! go with it. One that is missing or damaged is noticed by its hash: then the stage starts over, which
 //! gives the same bits, only later.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,25 +31,78 @@ use crate::host::Resume;
 /// Rises whenever older checkpoints could be misread.
 const FORMAT: u32 = 1;
 
-/// How far a stage is: the step that comes next, the state it starts from, the reports of all before it.
+/// How far a stage is: the step that comes next, the reports of all before it, and the newest state that was encoded.
 #[derive(Debug, Clone, Default)]
 pub struct Position {
     /// The step that comes next.
     pub step: u64,
-    /// The state before it.
-    pub state: Vec<u8>,
     /// How the run went so far.
+    pub reports: Vec<Vec<Report>>,
+    /// What a checkpoint can be made of; often of an earlier step.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// Everything to go on from, before one step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Snapshot {
+    /// The step that comes next.
+    pub step: u64,
+    /// The state before it, encoded.
+    pub state: Arc<Vec<u8>>,
+    /// How the run went before it.
     pub reports: Vec<Vec<Report>>,
 }
 
 impl Position {
-    /// A step has ended with this report, if it gave one.
-    pub fn advance(&mut self, step: u64, state: Vec<u8>, report: &[Report]) {
+    /// A step has ended with this report, if it gave one; true if the state before the next one came with it.
+    pub fn advance(&mut self, step: u64, state: Option<Vec<u8>>, report: &[Report]) -> bool {
         self.step = step;
-        self.state = state;
         if !report.is_empty() {
             self.reports.push(report.to_vec());
         }
+        let Some(state) = state else { return false };
+        self.snapshot = Some(Snapshot { step, state: Arc::new(state), reports: self.reports.clone() });
+        true
+    }
+}
+
+/// When the next checkpoint is due. A stage's thread asks at every step and encodes its state only then; the keeper
+/// says when that one is written. There is never more than one on its way.
+#[derive(Debug)]
+pub struct Due {
+    every: Duration,
+    times: Mutex<Times>,
+}
+
+#[derive(Debug)]
+struct Times {
+    saved: Instant,
+    stepped: Instant,
+    busy: bool,
+}
+
+impl Due {
+    /// One that counts from now.
+    pub fn new(every: Duration) -> Self {
+        let now = Instant::now();
+        Self { every, times: Mutex::new(Times { saved: now, stepped: now, busy: false }) }
+    }
+
+    /// A step has ended: whether another one like it would take the unsaved work beyond the time allowed. After
+    /// `true` it is not asked for again before [`Due::done`].
+    pub fn take(&self) -> bool {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let took = times.stepped.elapsed();
+        times.stepped = Instant::now();
+        let due = !times.busy && times.saved.elapsed() + took >= self.every;
+        times.busy |= due;
+        due
+    }
+
+    /// The checkpoint is written, or cannot be.
+    fn done(&self) {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        (times.saved, times.busy) = (Instant::now(), false);
     }
 }
 
@@ -61,8 +115,8 @@ struct Head {
     reports: Vec<Vec<Report>>,
 }
 
-fn encode(position: Position) -> Vec<u8> {
-    let Position { step, state, reports } = position;
+fn encode(snapshot: Snapshot) -> Vec<u8> {
+    let Snapshot { step, state, reports } = snapshot;
     let head = Head { format: FORMAT, numeric_version: NUMERIC_VERSION, step, reports };
     let mut bytes = postcard::to_stdvec(&head).expect("a head holds only types with known lengths");
     bytes.extend_from_slice(&state);
@@ -113,51 +167,42 @@ pub async fn forget(context: &Context, job: &JobId) {
 pub struct Keeper {
     context: Context,
     stage: Stage,
+    due: Option<Arc<Due>>,
     /// The object that the log names now.
     named: Option<String>,
 }
 
 impl Keeper {
     /// A keeper of a stage that goes on from `from`, if it goes on.
-    pub fn new(context: Context, stage: Stage, from: Option<&CheckpointRecord>) -> Self {
+    pub fn new(context: Context, stage: Stage, due: Option<Arc<Due>>, from: Option<&CheckpointRecord>) -> Self {
         let named = match from.map(|record| &record.state) {
             Some(Pointer::Object { hash, .. }) => Some(hash.clone()),
             Some(Pointer::Inline(_)) | None => None,
         };
-        Self { context, stage, named }
+        Self { context, stage, due, named }
     }
 
-    /// Writes a checkpoint whenever the next step would take the unsaved work beyond the time allowed.
-    /// Ends only with a fault of the log.
+    /// Writes a checkpoint of every state that the stage's thread encoded. Ends only with a fault of the log.
     pub async fn keep(mut self, mut position: watch::Receiver<Position>) -> Fault {
-        let every = self.context.checkpoint_every;
-        let (mut saved, mut stepped) = (Instant::now(), Instant::now());
-        let first = position.borrow_and_update().step;
         while position.changed().await.is_ok() {
-            let took = stepped.elapsed();
-            stepped = Instant::now();
-            let due = saved.elapsed() + took >= every;
-            if !due || position.borrow_and_update().step == first {
-                continue;
-            }
-            let at = position.borrow_and_update().clone();
-            match self.save(at).await {
-                Ok(()) => saved = Instant::now(),
+            let Some(snapshot) = position.borrow_and_update().snapshot.clone() else { continue };
+            match self.save(snapshot).await {
+                Ok(()) => {}
                 Err(Trouble::Log(fault)) => return fault.context("write checkpoint"),
                 Err(Trouble::Store(why)) => {
-                    // The job can do without, as long as nothing else happens; the next step tries again.
+                    // The job can do without, as long as nothing else happens; a later step tries again.
                     warn!(job = %self.stage.job, stage = self.stage.number, why, "a checkpoint cannot be written; more work than usual would be lost");
-                    saved = Instant::now();
                 }
             }
+            self.due.iter().for_each(|due| due.done());
         }
         // The stage keeps no position, or its reply is on its way.
         std::future::pending().await
     }
 
-    async fn save(&mut self, position: Position) -> Result<(), Trouble> {
-        let (began, step) = (Instant::now(), position.step);
-        let bytes = Bytes::from(encode(position));
+    async fn save(&mut self, snapshot: Snapshot) -> Result<(), Trouble> {
+        let (began, step) = (Instant::now(), snapshot.step);
+        let bytes = Bytes::from(encode(snapshot));
         let size = bytes.len();
         let (state, object) = if size <= INLINE_LIMIT {
             (Pointer::Inline(bytes.to_vec()), None)
@@ -204,27 +249,40 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 mod tests {
     use super::*;
 
-    fn position() -> Position {
+    fn snapshot() -> Snapshot {
         let mut position = Position { step: 3, ..Position::default() };
-        for step in 4..7 {
-            position.advance(step, vec![step as u8; 100], &[Report { name: "loss".into(), value: 0.5 / step as f64 }]);
+        for step in 4..8 {
+            let state = (step < 7).then(|| vec![step as u8; 100]);
+            let report = [Report { name: "loss".into(), value: 0.5 / step as f64 }];
+            assert_eq!(position.advance(step, state, &report), step < 7);
         }
-        position
+        assert_eq!((position.step, position.reports.len()), (7, 4));
+        position.snapshot.unwrap()
     }
 
     #[test]
-    fn state_and_reports_come_back() {
-        let (was, resume) = (position(), decode(&encode(position())).unwrap());
-        assert_eq!((resume.step, resume.state), (6, Some(was.state)));
+    fn state_and_reports_of_one_step_come_back() {
+        let (was, resume) = (snapshot(), decode(&encode(snapshot())).unwrap());
+        assert_eq!((resume.step, resume.state), (6, Some(was.state.to_vec())));
         assert_eq!(resume.reports, was.reports);
         assert_eq!(resume.reports.len(), 3);
     }
 
     #[test]
     fn what_another_version_wrote_is_refused() {
-        let mut bytes = encode(position());
+        let mut bytes = encode(snapshot());
         assert!(decode(&bytes[..3]).is_err());
         bytes[0] += 1;
         assert!(decode(&bytes).unwrap_err().contains("another version"));
+    }
+
+    #[test]
+    fn a_checkpoint_is_due_by_time_and_once() {
+        let often = Due::new(Duration::ZERO);
+        assert_eq!([often.take(), often.take()], [true, false]);
+        often.done();
+        assert!(often.take());
+        let seldom = Due::new(Duration::from_secs(3600));
+        assert!(!seldom.take());
     }
 }

@@ -43,7 +43,7 @@ use crate::crash;
 use crate::event_loop::{DriverOrder, Ended, Input, Opening, Stop};
 use crate::host::{Host, Resume};
 
-use self::checkpoint::{Keeper, Position};
+use self::checkpoint::{Due, Keeper, Position};
 use self::journal::{Journal, Journalled};
 
 /// Stage numbers that one phase may take.
@@ -282,12 +282,13 @@ impl Driver {
         let stage = Stage { job: self.job.clone(), number: self.stage };
         self.stage += 1;
         let (resume, record) = if checkpoints { self.resume(&stage).await } else { Default::default() };
-        let keeper = Keeper::new(self.context.clone(), stage.clone(), record.as_ref());
+        let due = checkpoints.then(|| Arc::new(Due::new(self.context.checkpoint_every)));
+        let keeper = Keeper::new(self.context.clone(), stage.clone(), due.clone(), record.as_ref());
         let (step, reports) = (resume.step, resume.reports.clone());
-        let (position, positions) = watch::channel(Position { step, state: Vec::new(), reports });
+        let (position, positions) = watch::channel(Position { step, reports, snapshot: None });
         let document = self.context.documents.put(&work).await?;
         let (reply, ended) = oneshot::channel();
-        let host = Host::start(stage.clone(), &work, plan.shards, resume, self.context.events.clone())?;
+        let host = Host::start(stage.clone(), &work, plan.shards, resume, due, self.context.events.clone())?;
         let position = checkpoints.then_some(position);
         let opening = Opening {
             stage: stage.clone(),

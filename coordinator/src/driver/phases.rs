@@ -3,10 +3,11 @@
 use serde::de::DeserializeOwned;
 use sheaf_cluster::stage::StagePlan;
 use sheaf_dataflow::dataset::{Counted, Dataset};
-use sheaf_dataflow::engine::{Preparing, Progress};
+use sheaf_dataflow::engine::Preparing;
 use sheaf_dataflow::job::{Job, JobError};
 use sheaf_dataflow::pipeline::FitRequest;
 use sheaf_dataflow::plan::{MATERIALISED_SPLIT_WARNING, Needs, Planned, plan};
+use sheaf_dataflow::query::QueryProgress;
 use sheaf_proto::v1::{self, watch_job_response::Event as Watch};
 use sheaf_runtime::documents::join;
 use sheaf_runtime::fault::{Fault, Kind};
@@ -80,9 +81,9 @@ async fn compute(driver: &mut Driver, planned: &Planned) -> Result<Dataset, Faul
     let (area, copies) = (join(&driver.context.base, &driver.area()), join(&driver.context.base, &copies));
     let preparing = Preparing { area, copies, partitions: None };
     let (queries, mut waiting) = (driver.context.queries.clone(), false);
-    let mut shown = Progress::default();
-    let prepared = queries.prepare(planned, &preparing, |progress: Progress| {
-        if progress == Progress::default() && !waiting {
+    let mut shown = QueryProgress::default();
+    let prepared = queries.prepare(planned, &preparing, |progress: QueryProgress| {
+        if progress == QueryProgress::default() && !waiting {
             driver.log("info", None, "waiting for a worker to run the query".to_owned());
             waiting = true;
         }

@@ -10,10 +10,11 @@ use sheaf_dataflow::job::{Job, Severity, Train};
 use sheaf_dataflow::pipeline::{FitRequest, Fitting, Pipeline, profile_warnings};
 use sheaf_dataflow::plan::Planned;
 use sheaf_dataflow::view::View;
-use sheaf_learn::algorithms::glm::FittedLinear;
+use sheaf_learn::algorithm::Report as StepReport;
 use sheaf_learn::metrics::{self, MetricsOutput};
-use sheaf_learn::model::Model;
+use sheaf_learn::model::Fitted;
 use sheaf_learn::program::ProgramSpec;
+use sheaf_learn::registry;
 use sheaf_learn::statistics::moments::{ColumnMoments, MomentsOutput};
 use sheaf_runtime::artifact::Artifact;
 use sheaf_runtime::fault::Fault;
@@ -44,15 +45,14 @@ pub async fn run(driver: &mut Driver, job: &Job) -> Result<Finish, Fault> {
         return Ok(Finish { result: report.result(driver, job, "succeeded"), broken: None });
     };
     let trained = learn(driver, job, train, &pipeline, &dataset).await?;
-    report.training =
-        json!({"iterations": trained.fitted.iterations, "converged": trained.fitted.converged, "loss": trained.losses});
+    report.training = trained.summary();
     if !trained.fitted.converged {
         driver.warn("training stopped before it converged; raise `train.max_iterations`");
     }
     let artifact = Artifact::new(pipeline, trained.fitted.model);
     report.sha256 = artifact.sha256()?;
     let view = View::features(job, &artifact.pipeline);
-    evaluate(driver, job, task_of(&train.algorithm), view, &artifact, &dataset, &mut report).await?;
+    evaluate(driver, job, task_of(train), view, &artifact, &dataset, &mut report).await?;
     let broken = judge_limits(job, &mut report);
     let mut finish = publish(driver, job, &artifact, report, broken).await?;
     if let (Some(section), None) = (&job.predict, &finish.broken) {
@@ -205,25 +205,55 @@ async fn fit(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Datase
 /// A fitted model and how its loss went.
 #[derive(Serialize, Deserialize)]
 struct Trained {
-    fitted: FittedLinear,
+    fitted: Fitted,
     losses: Vec<f64>,
+    validation_losses: Vec<f64>,
+}
+
+impl Trained {
+    fn new(fitted: Fitted, reports: &[Vec<StepReport>]) -> Self {
+        let value = |report: &[StepReport], name: &str| report.iter().find(|r| r.name == name).map(|r| r.value);
+        // Several steps may go into one tree; its loss is told in each of them.
+        let trees = |report: &[StepReport]| value(report, "trees");
+        let told = |at: &usize| *at == 0 || trees(&reports[*at]).is_none() || trees(&reports[*at]) != trees(&reports[at - 1]);
+        let series = |name| (0..reports.len()).filter(told).filter_map(|at| value(&reports[at], name)).collect();
+        Self { fitted, losses: series("loss"), validation_losses: series("validation_loss") }
+    }
+
+    /// What the result object says of it.
+    fn summary(&self) -> Value {
+        let Fitted { iterations, converged, .. } = self.fitted;
+        let mut out = json!({"iterations": iterations, "converged": converged, "loss": self.losses});
+        if !self.validation_losses.is_empty() {
+            out["validation_loss"] = json!(self.validation_losses);
+        }
+        out
+    }
+}
+
+/// The parameters of what is trained; one that draws at random and has no seed of its own takes the job's.
+fn seeded(job: &Job, train: &Train) -> BTreeMap<String, Value> {
+    let mut params = train.params.clone();
+    let draws = registry::learner(&train.algorithm).is_ok_and(|entry| entry.params.iter().any(|p| p.name == "seed"));
+    if draws {
+        params.entry("seed".to_owned()).or_insert_with(|| json!(job.seed));
+    }
+    params
 }
 
 async fn learn(driver: &mut Driver, job: &Job, train: &Train, pipeline: &Pipeline, dataset: &Dataset) -> Result<Trained, Fault> {
     if let Some(trained) = driver.enter("train", &train.algorithm).await? {
         return Ok(trained);
     }
-    let program = ProgramSpec { name: train.algorithm.clone(), params: json!(train.params), schema: pipeline.schema.clone() };
+    let params = json!(seeded(job, train));
+    let program = ProgramSpec { name: train.algorithm.clone(), params, schema: pipeline.schema.clone() };
     let request = FitRequest { label: "train".into(), view: View::features(job, pipeline), program };
     let (value, ended) = phases::measure(driver, dataset, request, true).await?;
-    let fitted: FittedLinear =
-        serde_json::from_value(value).map_err(|e| Fault::internal(format!("read the fitted model: {e}")))?;
-    let loss = |step: &Vec<sheaf_learn::algorithm::Report>| step.iter().find(|r| r.name == "loss").map(|r| r.value);
-    let losses = ended.reports.iter().filter_map(loss).collect();
+    let fitted: Fitted = serde_json::from_value(value).map_err(|e| Fault::internal(format!("read the fitted model: {e}")))?;
     for warning in &fitted.warnings {
         driver.warn(warning.clone());
     }
-    let trained = Trained { fitted, losses };
+    let trained = Trained::new(fitted, &ended.reports);
     driver.finish(&trained).await?;
     Ok(trained)
 }
@@ -287,8 +317,8 @@ async fn publish(
         return Ok(Finish { result, broken });
     }
     let document = driver.context.documents.put(artifact).await?;
-    let Model::Linear(_) = &artifact.model;
-    let (intercept, coefficients) = artifact.model.raw_coefficients(&artifact.pipeline.schema);
+    let schema = &artifact.pipeline.schema;
+    let (intercept, coefficients) = artifact.model.raw_coefficients(schema).unzip();
     report.model = json!({"name": null, "version": null, "sha256": report.sha256});
     let record = Record {
         name: None,
@@ -302,8 +332,9 @@ async fn publish(
         numeric_version: artifact.numeric_version,
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
         result: report.result(driver, job, state),
-        intercept: Some(intercept),
-        coefficients: Some(coefficients),
+        intercept,
+        coefficients,
+        importances: artifact.model.importances(schema),
     };
     let registry = driver.context.registry.clone();
     registry.keep(&record).await.map_err(Fault::internal)?;

@@ -1,6 +1,7 @@
 //! What the loop is told and what it tells: inputs with their answers, stages that are opened and come to an end,
 //! orders for drivers; and the handle that inputs are sent by.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -59,8 +60,10 @@ pub enum Input {
         step: Step,
         /// What to broadcast.
         message: Arc<Vec<u8>>,
-        /// The state it was made from.
-        state: Vec<u8>,
+        /// Chapters that are new with it.
+        chapters: Vec<Bytes>,
+        /// The state it was made from, if that is to be a checkpoint.
+        state: Option<Vec<u8>>,
         /// How the run goes.
         report: Vec<Report>,
     },
@@ -88,6 +91,15 @@ pub enum Input {
         step: Step,
         /// The message, unless it is over.
         reply: oneshot::Sender<Option<Arc<Vec<u8>>>>,
+    },
+    /// Someone asks for chapters of a stage.
+    FetchChapters {
+        /// Which stage.
+        stage: Stage,
+        /// Which of them; the answer may stop earlier, but has at least one.
+        range: Range<u32>,
+        /// The chapters, unless the stage is over or has fewer.
+        reply: oneshot::Sender<Option<Vec<Bytes>>>,
     },
     /// Starts drivers: given once, when the coordinator leads.
     Drivers(mpsc::UnboundedSender<DriverOrder>),

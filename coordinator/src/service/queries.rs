@@ -76,13 +76,14 @@ struct Question {
 impl Question {
     fn decode(request: v1::RunQueryRequest) -> Result<Self, Status> {
         let malformed = |what: &str, e: serde_json::Error| Status::invalid_argument(format!("malformed {what}: {e}"));
-        let v1::RunQueryRequest { sql, tables, params, max_rows, max_bytes, explain, partitions } = request;
+        let v1::RunQueryRequest { sql, tables, params, max_rows, max_bytes, explain, partitions, now_ns } = request;
         let tables = serde_json::from_str(&tables).map_err(|e| malformed("tables", e))?;
         let params = match params.is_empty() {
             true => Default::default(),
             false => serde_json::from_str(&params).map_err(|e| malformed("parameters", e))?,
         };
-        let now_ns = i64::try_from(now().0.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+        let asked_at = || i64::try_from(now().0.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+        let now_ns = now_ns.unwrap_or_else(asked_at);
         // One more than is sent tells whether there are more.
         let stop_after = (max_rows > 0).then(|| max_rows.saturating_add(1));
         let partitions = (partitions > 0).then(|| (partitions as usize).min(MOST_PARTITIONS));

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::context::Context;
+use crate::context::{Context, stopping};
 use crate::event_loop::{Blocks, Input, LoopHandle};
 
 /// [`WorkerService`] over the event loop.
@@ -79,6 +79,20 @@ impl WorkerService for Workers {
         Ok(Response::new(v1::FetchMessageResponse { message }))
     }
 
+    async fn fetch_chapters(
+        &self,
+        request: Request<v1::FetchChaptersRequest>,
+    ) -> Result<Response<v1::FetchChaptersResponse>, Status> {
+        let request = request.into_inner();
+        let StageOf(stage) = request.stage.try_into()?;
+        let (reply, chapters) = oneshot::channel();
+        self.context.events.send(Input::FetchChapters { stage, range: request.from..request.to, reply });
+        let chapters = chapters.await.map_err(|_| Status::unavailable("the coordinator is stopping"))?;
+        let chapters = chapters.ok_or_else(|| Status::not_found("the stage is over, or has not so many chapters"))?;
+        self.context.metrics.chapters_sent(chapters.iter().map(bytes::Bytes::len).sum());
+        Ok(Response::new(v1::FetchChaptersResponse { chapters: chapters.into_iter().map(Into::into).collect() }))
+    }
+
     type FollowQueriesStream = Pin<Box<dyn Stream<Item = Result<v1::FollowQueriesResponse, Status>> + Send>>;
 
     async fn follow_queries(
@@ -99,6 +113,17 @@ impl WorkerService for Workers {
         });
         let until_closing = futures::StreamExt::take_until(signals, self.context.closing.clone().cancelled_owned());
         Ok(Response::new(Box::pin(until_closing)))
+    }
+
+    async fn leave_queries(
+        &self,
+        request: Request<v1::LeaveQueriesRequest>,
+    ) -> Result<Response<v1::LeaveQueriesResponse>, Status> {
+        let name = request.into_inner().name;
+        tokio::select! {
+            () = self.context.queries.scheduler().leaving(&name) => Ok(Response::new(v1::LeaveQueriesResponse {})),
+            () = self.context.closing.cancelled() => Err(stopping()),
+        }
     }
 
     async fn push_blocks(&self, request: Request<v1::PushBlocksRequest>) -> Result<Response<v1::PushBlocksResponse>, Status> {
