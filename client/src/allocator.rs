@@ -12,6 +12,15 @@ pub(crate) fn settle() {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED: i32 = 2 << 20;
 
+/// Free memory at the end of an arena up to which it is kept: giving it back and asking again for each batch of a query
+/// cost it a tenth of its CPU time.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const KEPT: i32 = 8 << 20;
+
+/// What an arena grows by at least.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const GROWTH: i32 = 4 << 20;
+
 /// Arenas: few enough to hold little back, enough that threads seldom wait (small buffers are each thread's own).
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn gnu() {
@@ -25,5 +34,13 @@ fn gnu() {
     if !user_decides("MALLOC_MMAP_THRESHOLD_") {
         // SAFETY: as above.
         unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED) };
+    }
+    if !user_decides("MALLOC_TRIM_THRESHOLD_") {
+        // SAFETY: as above.
+        unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT) };
+    }
+    if !user_decides("MALLOC_TOP_PAD_") {
+        // SAFETY: as above.
+        unsafe { libc::mallopt(libc::M_TOP_PAD, GROWTH) };
     }
 }

@@ -20,7 +20,7 @@ pub use cluster::{
     TlsArgs, WorkerArgs,
 };
 pub use jobs::{CancelArgs, JobsCommand, JobsListArgs, LogsArgs, RetryArgs, ShowJobArgs, SubmitArgs, WaitArgs, WatchArgs};
-pub use rows::{DataCommand, DataSchemaArgs, HeadArgs, HeadFormat, LookArgs, RowFormat, SqlArgs, Stage, TextArgs};
+pub use rows::{AfterArgs, DataCommand, DataSchemaArgs, HeadArgs, HeadFormat, LookArgs, RowFormat, SqlArgs, Stage, TextArgs};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -12,9 +12,13 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn job(name: &str) -> Job {
+    job_of(name, "job.yaml")
+}
+
+fn job_of(name: &str, file: &str) -> Job {
     let base = folder(name);
-    let text = std::fs::read_to_string(base.join("job.yaml")).unwrap();
-    let source = Source { name: format!("{name}/job.yaml"), text };
+    let text = std::fs::read_to_string(base.join(file)).unwrap();
+    let source = Source { name: format!("{name}/{file}"), text };
     match read(&source, &Overrides { base, ..Overrides::default() }) {
         Ok(file) => file.job,
         Err(errors) => panic!("{}", render(&source, &errors, false)),
@@ -33,6 +37,13 @@ fn every_example_is_a_job() {
         assert!(job.split.is_some() && !job.checks.is_empty() && !job.evaluate.limits.is_empty() && job.publish.is_some());
         assert!(folder(&name).join("README.md").exists());
     }
+}
+
+#[test]
+fn card_fraud_has_a_job_for_trees() {
+    let (trees, linear) = (job_of("card-fraud", "trees.yaml"), job("card-fraud"));
+    assert_eq!(trees.train.unwrap().algorithm, "gradient_boosting");
+    assert_eq!((trees.tables, trees.prepare, trees.split), (linear.tables, linear.prepare, linear.split));
 }
 
 #[test]

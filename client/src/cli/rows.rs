@@ -46,6 +46,9 @@ pub struct SqlArgs {
     /// Value of `$NAME` in the statement; bound, never spliced
     #[arg(long, visible_alias = "param", value_name = "NAME=VALUE", value_parser = pair)]
     pub set: Vec<(String, String)>,
+    /// What `now()`, `$now` and the like mean, such as 2026-11-01T06:00:00Z [default: the time of asking]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub now: Option<i64>,
     /// Output format [default: by the ending of --to, else table]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<RowFormat>,
@@ -97,12 +100,13 @@ pub enum DataCommand {
     Generate(GenerateArgs),
     /// Shows the first rows of data, or of what a job makes of it; no cluster is needed
     #[command(
-        after_help = "Examples:\n  sheaf data head data/transactions\n  sheaf data head 'logs/2026-*/*.csv' -n 3 --delimiter ';'\n  sheaf data head job.yaml --table customers\n  sheaf data head job.yaml --after prepare -o json"
+        after_help = "Examples:\n  sheaf data head data/transactions\n  sheaf data head 'logs/2026-*/*.csv' -n 3 --delimiter ';'\n  sheaf data head job.yaml --table customers\n  sheaf data head job.yaml --after prepare -o json\n  sheaf data head job.yaml --after features -n 20\n\nRows after `features` are those after `prepare`, as write.features would write them. A job fits its steps over\nall its training rows; here they are fitted over the training rows among the first --fit-rows prepared rows, so\nthat fitted values may differ a little from those of the job."
     )]
     Head(HeadArgs),
-    /// Shows the columns of data with their types, and its files, rows and bytes; no cluster is needed
+    /// Shows the columns of data with their types, and its files, rows and bytes, or the columns of what a job makes of it;
+    /// no cluster is needed
     #[command(
-        after_help = "Examples:\n  sheaf data schema data/transactions\n  sheaf data schema job.yaml --table customers -o json"
+        after_help = "Examples:\n  sheaf data schema data/transactions\n  sheaf data schema job.yaml --table customers -o json\n  sheaf data schema job.yaml --after prepare\n  sheaf data schema job.yaml --after features -o json\n\nAfter `prepare` no row is read. After `features` steps are fitted over the training rows among the first\n--fit-rows prepared rows: a category that is none of theirs has no slot here, though it may have one in the job."
     )]
     Schema(DataSchemaArgs),
 }
@@ -135,19 +139,32 @@ pub struct HeadArgs {
     /// Rows
     #[arg(short = 'n', long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
     pub rows: u32,
-    /// Rows of a job file that are looked at: those after this stage
-    #[arg(long, value_enum, conflicts_with = "table", value_name = "STAGE")]
-    pub after: Option<Stage>,
+    /// The stage.
+    #[command(flatten)]
+    pub after: AfterArgs,
     /// Output format
     #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     pub output: HeadFormat,
 }
 
-/// Stages of a job whose rows can be looked at.
+/// What a job makes of its data.
+#[derive(Debug, Args)]
+pub struct AfterArgs {
+    /// What a job file makes of its data is looked at: that after this stage
+    #[arg(id = "after", long = "after", value_enum, conflicts_with = "table", value_name = "STAGE")]
+    pub stage: Option<Stage>,
+    /// With --after features: prepared rows over whose training rows steps are fitted; 0: all [default: 100000]
+    #[arg(long, value_name = "ROWS", requires = "after")]
+    pub fit_rows: Option<u64>,
+}
+
+/// Stages of a job that can be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Stage {
     /// The prepared rows
     Prepare,
+    /// The feature matrix: key, target and weight, then what learners see of each row
+    Features,
 }
 
 /// How a few rows are printed.
@@ -167,9 +184,19 @@ pub struct DataSchemaArgs {
     /// The data.
     #[command(flatten)]
     pub look: LookArgs,
+    /// The stage.
+    #[command(flatten)]
+    pub after: AfterArgs,
     /// Output format
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,
+}
+
+/// Nanoseconds since 1970 of a time with its zone.
+fn time(text: &str) -> Result<i64, String> {
+    let wrong = || format!("`{text}` is no time: write it as 2026-11-01T06:00:00Z, between 1678 and 2261");
+    let parsed = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| wrong())?;
+    parsed.timestamp_nanos_opt().ok_or_else(wrong)
 }
 
 fn delimiter(text: &str) -> Result<char, String> {
@@ -183,6 +210,15 @@ fn delimiter(text: &str) -> Result<char, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times() {
+        assert_eq!(time("1970-01-01T00:00:01.5Z"), Ok(1_500_000_000));
+        assert_eq!(time("1970-01-01T02:00:00+02:00"), Ok(0));
+        for bad in ["", "now", "2026-11-01", "2026-11-01T06:00:00", "9999-01-01T00:00:00Z"] {
+            assert!(time(bad).is_err_and(|e| e.contains("is no time: write it as")), "{bad}");
+        }
+    }
 
     #[test]
     fn delimiters() {

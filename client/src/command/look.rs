@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use sheaf_dataflow::error::DataError;
 use sheaf_dataflow::inspect::{self, TableInfo};
-use sheaf_dataflow::job::{Format as FileFormat, JobError, Table};
+use sheaf_dataflow::job::{Format as FileFormat, Job, JobError, Table};
+use sheaf_dataflow::look::{self, FeatureLook, FittedOver, LookError, StageColumn};
 use sheaf_dataflow::query::QueryRows;
 use sheaf_dataflow::query::local::{Local, LocalOptions};
 use sheaf_dataflow::stores::{StoreOptions, Stores};
@@ -19,16 +20,20 @@ use super::answer::{Answer, Outcome};
 use super::predict::root_of;
 use super::setup::Loaded;
 use super::{print, print_json, setup};
-use crate::cli::{DataSchemaArgs, FileArgs, Format, HeadArgs, HeadFormat, LookArgs, RowFormat, Stage};
+use crate::cli::{AfterArgs, DataSchemaArgs, FileArgs, Format, HeadArgs, HeadFormat, LookArgs, RowFormat, Stage};
 use crate::failure::Failure;
 use crate::render::{Align, Look, format, table};
+
+/// Prepared rows over whose training rows the steps of a look are fitted, unless another number is asked for.
+const FIT_ROWS: u64 = 100_000;
 
 /// Shows the first rows.
 pub async fn head(args: HeadArgs) -> Result<Exit, Failure> {
     let began = std::time::Instant::now();
     let data = Data::open(&args.look)?;
-    let mut rows = match args.after {
+    let mut rows = match stage(&args.after)? {
         Some(Stage::Prepare) => data.prepared(args.rows).await?,
+        Some(Stage::Features) => data.features(&args.after).await?.rows(args.rows as usize, &data)?,
         None => {
             let table = data.table(args.look.table.as_deref(), "--table NAME or --after prepare")?;
             let head = inspect::head(&data.stores, &table, args.rows as usize).await.map_err(|e| data.show(e))?;
@@ -64,7 +69,15 @@ async fn pour(rows: &mut QueryRows, answer: &mut Answer, data: &Data) -> Result<
 /// Shows the columns.
 pub async fn schema(args: DataSchemaArgs) -> Result<Exit, Failure> {
     let data = Data::open(&args.look)?;
-    let table = data.table(args.look.table.as_deref(), "--table NAME")?;
+    match stage(&args.after)? {
+        Some(Stage::Prepare) => return columns(&args, &data.prepared_columns().await?, None),
+        Some(Stage::Features) => {
+            let seen = data.features(&args.after).await?;
+            return columns(&args, &seen.0.columns, Some(&seen));
+        }
+        None => {}
+    }
+    let table = data.table(args.look.table.as_deref(), "--table NAME, or --after prepare")?;
     let info = inspect::inspect(&data.stores, &table).await.map_err(|e| data.show(e))?;
     match args.output {
         Format::Json => {
@@ -73,6 +86,74 @@ pub async fn schema(args: DataSchemaArgs) -> Result<Exit, Failure> {
             print_json(&value)
         }
         Format::Table => print(&described(&table.path, &info, &Look::stdout())),
+    }
+}
+
+/// Shows the columns after a stage.
+fn columns(args: &DataSchemaArgs, columns: &[StageColumn], features: Option<&Features>) -> Result<Exit, Failure> {
+    match args.output {
+        Format::Json => {
+            let mut value = json!({"columns": columns});
+            if let Some(Features(seen)) = features {
+                value["fitted_over"] = json!(seen.fitted);
+                value["warnings"] = json!(seen.warnings);
+            }
+            print_json(&value)
+        }
+        Format::Table => {
+            features.iter().for_each(|features| features.tell());
+            print(&stage_columns(columns, &Look::stdout()))
+        }
+    }
+}
+
+fn stage_columns(columns: &[StageColumn], look: &Look) -> String {
+    let encoded = columns.iter().any(|column| !column.encoding.is_empty());
+    let mut heads = vec![("column", Align::Whole), ("type", Align::Left), ("role", Align::Left)];
+    heads.extend(encoded.then_some(("encoding", Align::Left)));
+    let line = |column: &StageColumn| {
+        let mut line = vec![column.name.clone(), column.kind.clone(), column.role.clone()];
+        line.extend(encoded.then(|| column.encoding.clone()));
+        line
+    };
+    table(look, &heads, &columns.iter().map(line).collect::<Vec<_>>())
+}
+
+/// The stage that is asked for.
+fn stage(after: &AfterArgs) -> Result<Option<Stage>, Failure> {
+    match (after.stage, after.fit_rows) {
+        (Some(Stage::Features), _) | (_, None) => Ok(after.stage),
+        (_, Some(_)) => Err(Failure::usage("--fit-rows is for --after features: no step is fitted before it")),
+    }
+}
+
+/// The feature matrix of some rows.
+struct Features(FeatureLook);
+
+impl Features {
+    /// The first rows of it; tells over which rows its steps were fitted.
+    fn rows(&self, rows: usize, data: &Data) -> Result<QueryRows, Failure> {
+        let rows = self.0.head(rows).map_err(|e| data.show_look(e))?;
+        self.tell();
+        Ok(rows)
+    }
+
+    /// Tells over which rows the steps were fitted, and what deserves attention.
+    fn tell(&self) {
+        eprintln!("{}", fitted_over(&self.0.fitted));
+        self.0.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    }
+}
+
+fn fitted_over(fitted: &FittedOver) -> String {
+    let rows = format::count(fitted.rows);
+    match (fitted.training_rows, fitted.more) {
+        (None, _) => "no step had to be fitted".to_owned(),
+        (Some(training), false) => format!("steps fitted over all {} training rows", format::count(training)),
+        (Some(training), true) => format!(
+            "steps fitted over the {} training rows among the first {rows} prepared rows (--fit-rows); the job takes all",
+            format::count(training)
+        ),
     }
 }
 
@@ -142,18 +223,47 @@ impl Data {
         Ok(table.clone())
     }
 
-    /// The first prepared rows of the job.
-    async fn prepared(&self, rows: u32) -> Result<QueryRows, Failure> {
+    /// The job as if it were submitted now, and the time.
+    fn job(&self) -> Result<(Job, i64), Failure> {
         let Source::Job(loaded) = &self.source else {
             return Err(Failure::usage("--after is for job files: data by its path has no stages"));
         };
-        let mut job = loaded.file.job.clone();
-        let now_ns = setup::now_ns();
+        let (mut job, now_ns) = (loaded.file.job.clone(), setup::now_ns());
         pin_now(&mut job, now_ns);
-        // One part, so that the first rows of a file come first.
-        let options = LocalOptions { partitions: NonZeroUsize::MIN, memory_bytes: None };
-        let found = Local::new(self.stores.clone(), options).prepared(&job, now_ns, u64::from(rows)).await;
-        found.map_err(|e| self.show(e))
+        Ok((job, now_ns))
+    }
+
+    /// One part, so that the first rows of a file come first.
+    fn local(&self) -> Local {
+        Local::new(self.stores.clone(), LocalOptions { partitions: NonZeroUsize::MIN, memory_bytes: None })
+    }
+
+    /// The first prepared rows of the job.
+    async fn prepared(&self, rows: u32) -> Result<QueryRows, Failure> {
+        let (job, now_ns) = self.job()?;
+        self.local().prepared(&job, now_ns, Some(u64::from(rows))).await.map_err(|e| self.show(e))
+    }
+
+    /// The prepared columns of the job.
+    async fn prepared_columns(&self) -> Result<Vec<StageColumn>, Failure> {
+        let (job, now_ns) = self.job()?;
+        look::prepared_columns(&self.stores, &job, now_ns).await.map_err(|e| self.show_look(e))
+    }
+
+    /// The feature matrix of the job's first rows.
+    async fn features(&self, after: &AfterArgs) -> Result<Features, Failure> {
+        let (job, now_ns) = self.job()?;
+        let most = Some(after.fit_rows.unwrap_or(FIT_ROWS)).filter(|most| *most > 0);
+        let seen = FeatureLook::fit(&self.local(), &self.stores, &job, now_ns, most).await;
+        seen.map(Features).map_err(|e| self.show_look(e))
+    }
+
+    fn show_look(&self, error: LookError) -> Failure {
+        match (error, &self.source) {
+            (LookError::Job(errors), Source::Job(loaded)) => loaded.show(Fault::job(errors)),
+            (LookError::Job(errors), Source::Path(_)) => Fault::job(errors).into(),
+            (LookError::Data(error), _) => self.show(error),
+        }
     }
 
     /// Errors of a job are shown at their place in its file.
@@ -193,6 +303,16 @@ fn files(args: &LookArgs) -> Result<(Source, Vec<PathBuf>), Failure> {
 mod tests {
     use super::*;
     use sheaf_dataflow::inspect::ColumnInfo;
+
+    #[test]
+    fn it_is_said_what_steps_were_fitted_over() {
+        let text = |training_rows, more| fitted_over(&FittedOver { rows: 100_000, training_rows, more });
+        assert_eq!(text(None, true), "no step had to be fitted");
+        assert_eq!(text(Some(80_123), false), "steps fitted over all 80,123 training rows");
+        let first =
+            "steps fitted over the 80,123 training rows among the first 100,000 prepared rows (--fit-rows); the job takes all";
+        assert_eq!(text(Some(80_123), true), first);
+    }
 
     #[test]
     fn a_table_described() {

@@ -93,6 +93,7 @@ fn request(args: &SqlArgs, format: RowFormat) -> Result<v1::RunQueryRequest, Fai
         max_bytes: args.max_bytes.unwrap_or(0),
         explain: args.explain,
         partitions: args.target_partitions.unwrap_or(0),
+        now_ns: args.now,
     })
 }
 

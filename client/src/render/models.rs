@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::tables::{self, Align};
-use super::value::{entries, list, number, shown, text};
+use super::value::{count, entries, list, number, shown, text};
 use super::{Look, format, plot, report};
 
-/// Coefficients shown on a card.
+/// Coefficients, or importances, shown on a card.
 const COEFFICIENTS: usize = 25;
 
 /// The list of `sheaf models list`: `name`, `version`, `aliases`, `algorithm`, `created`, `sha256` of each
@@ -36,14 +36,14 @@ pub fn models_table(models: &[Value], look: &Look) -> String {
 
 /// The card of `sheaf models show`: `name`, `version`, `aliases`, `algorithm`, `parameters`, `created`,
 /// `sha256`, `metrics` and `rows` by segment, `intercept`, `coefficients {feature: value}`,
-/// `standard_errors`, and how it came to be (`job_id`, `job`, `data_fingerprint`, `numeric_version`,
+/// `standard_errors`, `importances {feature: {gain, cover, splits}}`, and how it came to be (`job_id`, `job`, `data_fingerprint`, `numeric_version`,
 /// `code_version`, `artifact`) of a manifest. Ends with a line break.
 pub fn model_card(manifest: &Value, look: &Look) -> String {
     let name = manifest.get("name").map_or_else(|| "model".to_owned(), shown);
     let version = manifest.get("version").map(|v| format!("@{}", shown(v))).unwrap_or_default();
     let title = format!("{}\n{}", look.bold(&format!("{name}{version}")), facts(manifest, look));
     let metrics = report::metrics(manifest, look);
-    let sections = [Some(title), metrics, coefficients(manifest, look), lineage(manifest, look)];
+    let sections = [Some(title), metrics, coefficients(manifest, look), importances(manifest, look), lineage(manifest, look)];
     sections.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
@@ -103,6 +103,32 @@ fn coefficients(manifest: &Value, look: &Look) -> Option<String> {
         number(manifest, "intercept").map(|value| row("(intercept)", value, 0.0)).into_iter().collect();
     let share = |value: f64| if largest > 0.0 { value.abs() / largest } else { 0.0 };
     rows.extend(found.iter().take(COEFFICIENTS).map(|(name, value)| row(name, *value, share(*value))));
+    let mut text = tables::table(look, &columns, &rows);
+    if found.len() > COEFFICIENTS {
+        let more = format::count((found.len() - COEFFICIENTS) as u64);
+        text += &format!("  and {more} smaller ones: -o json shows all\n");
+    }
+    Some(text)
+}
+
+/// The features that gain most, each with its share of what all gain; ties by name.
+fn importances(manifest: &Value, look: &Look) -> Option<String> {
+    let gain = |(name, value)| Some((name, value, number(value, "gain")?));
+    let mut found: Vec<(&str, &Value, f64)> = entries(manifest, "importances").into_iter().filter_map(gain).collect();
+    let all: f64 = found.iter().map(|(_, _, gain)| gain).sum();
+    if found.is_empty() {
+        return None;
+    }
+    found.sort_by(|a, b| b.2.total_cmp(&a.2).then_with(|| a.0.cmp(b.0)));
+    let largest = found[0].2;
+    let share = |gain: f64, of: f64| if of > 0.0 { gain / of } else { 0.0 };
+    let row = |(name, value, gain): &(&str, &Value, f64)| {
+        let splits = count(value, "splits").map(format::count).unwrap_or_default();
+        let bar = plot::bar(share(*gain, largest), (look.width / 5).min(16), look);
+        vec![(*name).to_owned(), format!("{:.1} %", 100.0 * share(*gain, all)), splits, bar]
+    };
+    let columns = [("feature", Align::Left), ("gain", Align::Right), ("splits", Align::Right), ("", Align::Whole)];
+    let rows: Vec<Vec<String>> = found.iter().take(COEFFICIENTS).map(row).collect();
     let mut text = tables::table(look, &columns, &rows);
     if found.len() > COEFFICIENTS {
         let more = format::count((found.len() - COEFFICIENTS) as u64);

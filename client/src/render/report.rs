@@ -4,7 +4,7 @@
 //! `{reference, sha256}`), `metrics {segment: {metric: value}}`, `undefined {segment: {metric: reason}}`,
 //! `rows {prepared, segment: n}`, `limits [{name, min, max, value, passed}]`, `checks [{name, passed,
 //! severity, violations, rows, message}]`, `phases [{name, seconds, rows}]`, `work [..]` (see
-//! [`super::timing`]), `training {iterations, converged, loss: [..]}`,
+//! [`super::timing`]), `training {iterations, converged, loss: [..], validation_loss: [..]}`,
 //! `outputs`, `warnings [text]`.
 
 use serde_json::Value;
@@ -161,6 +161,8 @@ fn training(result: &Value, look: &Look) -> Option<String> {
         let arrow = if look.plain { "to" } else { "→" };
         facts.push(format!("loss {} {arrow} {}", format::number(*first), format::number(*last)));
     }
+    let validation = list(training, "validation_loss").iter().filter_map(Value::as_f64).min_by(f64::total_cmp);
+    facts.extend(validation.map(|best| format!("best validation loss {}", format::number(best))));
     let mut body = if facts.is_empty() { String::new() } else { format!("  {}\n", facts.join(", ")) };
     if losses.len() > 1 {
         body += &format!("  {}\n", plot::curve(&losses, (look.width - 4).min(60), look));

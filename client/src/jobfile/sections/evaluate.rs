@@ -1,5 +1,7 @@
 //! `evaluate`: metrics and limits.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use sheaf_dataflow::job::{Evaluate, Limit};
 use sheaf_learn::metrics::{self, Metric};
@@ -166,16 +168,15 @@ fn subject(reader: &mut Reader<'_>, entry: &Entry, at: &str) -> Option<(String, 
     (known_metric(reader, metric, entry.place, at) && segment_known).then(|| (segment.to_owned(), metric.to_owned()))
 }
 
-/// Metrics and limits that the learner's task does not have.
-pub fn fit_task(reader: &mut Reader<'_>, evaluate: &Evaluate, learner: &Learner) {
+/// Metrics and limits that the task of what is trained does not have.
+pub fn fit_task(reader: &mut Reader<'_>, evaluate: &Evaluate, learner: &Learner, params: &BTreeMap<String, Value>) {
+    let Some(task) = (learner.task)(params) else { return };
     let named = evaluate.metrics.iter().enumerate().map(|(i, m)| (format!("evaluate.metrics[{i}]"), m));
     let limited = evaluate.limits.iter().enumerate().map(|(i, l)| (format!("evaluate.limits[{i}]"), &l.metric));
     for (at, metric) in named.chain(limited) {
-        let fits = learner.tasks.iter().any(|task| Metric::parse(*task, metric).is_ok());
-        if !fits && !learner.tasks.is_empty() {
+        if Metric::parse(task, metric).is_err() {
             let place = reader.spans.nearest(&at).unwrap_or_default();
-            let own: Vec<_> =
-                all_metrics().into_iter().filter(|m| learner.tasks.iter().any(|t| Metric::parse(*t, m).is_ok())).collect();
+            let own: Vec<_> = all_metrics().into_iter().filter(|m| Metric::parse(task, m).is_ok()).collect();
             let message = format!("`{metric}` is not a metric of `{}`", learner.name);
             reader.error(place, &at, message).help(format!("it has: {}", own.join(", ")));
         }

@@ -169,7 +169,7 @@ fn whole(reader: &mut Reader<'_>, fields: &Fields<'_>, job: &Job) {
                     .error(at("train"), "columns.target", format!("`{}` needs a target", train.algorithm))
                     .help("name the column to learn: `columns: {target: …}`");
             }
-            evaluate::fit_task(reader, &job.evaluate, learner);
+            evaluate::fit_task(reader, &job.evaluate, learner, &train.params);
         }
     } else {
         for (key, present) in [("evaluate", fields.get("evaluate").is_some()), ("split", job.split.is_some())] {

@@ -30,7 +30,6 @@ const LATER_ALGORITHMS: &[&str] = &[
     "decision_tree",
     "random_forest",
     "extra_trees",
-    "gradient_boosting",
     "isolation_forest",
     "multilayer_perceptron",
     "kmeans",
@@ -56,11 +55,17 @@ const ALGORITHM_PEERS: &[(&str, &str)] = &[
     ("ols", "write `linear_regression`"),
     ("RidgeRegression", "write `linear_regression` with `l2`"),
     ("ElasticNetCV", "write `linear_regression` with `l1` and `l2`"),
-    ("xgboost", "`gradient_boosting` is not supported yet"),
-    ("lightgbm", "`gradient_boosting` is not supported yet"),
-    ("catboost", "`gradient_boosting` is not supported yet"),
-    ("gbm", "`gradient_boosting` is not supported yet"),
-    ("GBTClassifier", "`gradient_boosting` is not supported yet"),
+    ("xgboost", "write `gradient_boosting`"),
+    ("lightgbm", "write `gradient_boosting`"),
+    ("catboost", "write `gradient_boosting`"),
+    ("gbm", "write `gradient_boosting`"),
+    ("gbt", "write `gradient_boosting`"),
+    ("GBTClassifier", "write `gradient_boosting` with `objective: binary`"),
+    ("GBTRegressor", "write `gradient_boosting` with `objective: squared_error`"),
+    ("GradientBoostingClassifier", "write `gradient_boosting` with `objective: binary`"),
+    ("GradientBoostingRegressor", "write `gradient_boosting` with `objective: squared_error`"),
+    ("HistGradientBoostingClassifier", "write `gradient_boosting` with `objective: binary`"),
+    ("HistGradientBoostingRegressor", "write `gradient_boosting` with `objective: squared_error`"),
     ("RandomForestClassifier", "`random_forest` is not supported yet"),
     ("RandomForestRegressor", "`random_forest` is not supported yet"),
 ];
@@ -81,10 +86,10 @@ const PEERS: &[(&str, &str)] = &[
     ("class_weights", "write `class_weight`"),
     ("is_unbalance", "write `class_weight: balanced`"),
     ("scale_pos_weight", "write `class_weight: {\"0\": 1, \"1\": …}`"),
-    ("n_estimators", "the number of trees is `trees`, and tree algorithms are not supported yet"),
-    ("numTrees", "the number of trees is `trees`, and tree algorithms are not supported yet"),
-    ("num_boost_round", "the number of trees is `trees`, and tree algorithms are not supported yet"),
-    ("n_trees", "the number of trees is `trees`, and tree algorithms are not supported yet"),
+    ("n_estimators", "the number of trees is `trees`, of algorithms that grow some"),
+    ("numTrees", "the number of trees is `trees`, of algorithms that grow some"),
+    ("num_boost_round", "the number of trees is `trees`, of algorithms that grow some"),
+    ("n_trees", "the number of trees is `trees`, of algorithms that grow some"),
     ("label", "write `target`, here or in `columns`"),
     ("labels", "write `target`, here or in `columns`"),
     ("test_size", "write `split: {by: random, test: …}`"),
@@ -114,6 +119,7 @@ pub fn read(reader: &mut Reader<'_>, node: &Node, roles: &mut Roles) -> Option<T
     let before = reader.diagnostics.len();
     let algorithm = entries.iter().find(|e| e.key == "algorithm" && !e.value.is_null());
     let learner = algorithm.and_then(|e| self::algorithm(reader, &e.value));
+    let said = said(entries);
     let mut params = BTreeMap::new();
     for entry in entries.iter().filter(|e| !e.value.is_null()) {
         match entry.key.as_str() {
@@ -121,7 +127,7 @@ pub fn read(reader: &mut Reader<'_>, node: &Node, roles: &mut Roles) -> Option<T
             "target" => role(reader, entry, &mut roles.target),
             "weight" => role(reader, entry, &mut roles.weight),
             _ => {
-                if let Some(value) = parameter(reader, entry, learner) {
+                if let Some(value) = parameter(reader, entry, learner, &said) {
                     params.insert(entry.key.clone(), value);
                 }
             }
@@ -160,8 +166,18 @@ fn algorithm(reader: &mut Reader<'_>, node: &Node) -> Option<&'static Learner> {
     None
 }
 
+/// What the other parameters depend on: what is learnt. If it is wrong, that is said where it stands.
+fn said(entries: &[Entry]) -> BTreeMap<String, Value> {
+    let named = entries.iter().filter(|e| ["task", "objective"].contains(&e.key.as_str()));
+    let word = |e: &Entry| match &e.value.value {
+        Yaml::Scalar { text, .. } if !text.contains('$') => Some((e.key.clone(), Value::String(text.clone()))),
+        _ => None,
+    };
+    named.filter_map(word).collect()
+}
+
 /// One parameter. Without a known algorithm only its shape is checked.
-fn parameter(reader: &mut Reader<'_>, entry: &Entry, learner: Option<&Learner>) -> Option<Value> {
+fn parameter(reader: &mut Reader<'_>, entry: &Entry, learner: Option<&Learner>, said: &BTreeMap<String, Value>) -> Option<Value> {
     let at = join("train", &entry.key);
     let ours = learner.is_some_and(|l| l.params.iter().any(|p| p.name == entry.key));
     if !ours && LATER.contains(&entry.key.as_str()) {
@@ -169,7 +185,7 @@ fn parameter(reader: &mut Reader<'_>, entry: &Entry, learner: Option<&Learner>) 
         return None;
     }
     let peer = PEERS.iter().find(|(p, _)| folded(p) == folded(&entry.key));
-    if let (false, Some((_, answer))) = (ours, peer) {
+    if let (false, false, Some((_, answer))) = (ours, answers(learner, &entry.key), peer) {
         reader.error(entry.place, &at, format!("unknown key `{}`", shorten(&entry.key))).help(*answer);
         return None;
     }
@@ -178,14 +194,24 @@ fn parameter(reader: &mut Reader<'_>, entry: &Entry, learner: Option<&Learner>) 
     }
     let value = reader.json(&entry.value, &at)?;
     if let Some(learner) = learner {
-        let alone = BTreeMap::from([(entry.key.clone(), value.clone())]);
-        if let Err(error) = (learner.check)(&alone) {
+        let mut alone = said.clone();
+        alone.insert(entry.key.clone(), value.clone());
+        // What another parameter lacks is said when all are there.
+        let own = |error: &LearnError| !matches!(error, LearnError::Param { name, .. } if *name != entry.key);
+        if let Some(error) = (learner.check)(&alone).err().filter(own) {
             let place = if ours { reader.place(&at, &entry.value) } else { entry.place };
             refuse(reader, place, &at, &error);
             return None;
         }
     }
     Some(value)
+}
+
+/// Whether the learner itself has an answer to a name that a peer uses: it knows what it would mean there.
+fn answers(learner: Option<&Learner>, key: &str) -> bool {
+    let alone = BTreeMap::from([(key.to_owned(), Value::Null)]);
+    let error = learner.and_then(|learner| (learner.check)(&alone).err());
+    matches!(error, Some(LearnError::Param { message, .. }) if message.starts_with("not a parameter here"))
 }
 
 /// What only the parameters together can be refused for.
