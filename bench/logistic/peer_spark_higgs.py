@@ -5,38 +5,25 @@
 """
 
 import json
-import os
+import pathlib
 import sys
 
 from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.evaluation import BinaryClassificationEvaluator
 from pyspark.ml.feature import StandardScaler, VectorAssembler
-from pyspark.sql import SparkSession
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from spark import session  # noqa: E402
 
 L2 = 1e-6
 TOLERANCE = 1e-6
 
 
-def session(memory: int) -> SparkSession:
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    builder = SparkSession.builder.master(f"local-cluster[2,1,{memory}]").appName("higgs")
-    settings = {
-        "spark.executor.memory": f"{memory}m",
-        "spark.driver.memory": "1g",
-        "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": "4",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
-    }
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    return builder.getOrCreate()
-
-
 def main() -> None:
     memory = int(sys.argv[2]) if len(sys.argv) > 2 else 2048
-    spark = session(memory)
+    spark = session("higgs", memory)
     spark.sparkContext.setLogLevel("ERROR")
     rows = spark.read.parquet(sys.argv[1])
     names = [n for n in rows.columns if n.startswith("x")]
