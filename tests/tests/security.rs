@@ -5,6 +5,8 @@
 mod gate;
 #[path = "security/processes.rs"]
 mod processes;
+#[path = "security/queries.rs"]
+mod queries;
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};

@@ -1,15 +1,17 @@
 //! SQL by its answers: every file of `slt/` is run by engines that differ in what must not matter, and must give what
-//! the file says: one part or eight, files cut and ordered otherwise, long and short batches. The runner knows an engine
-//! only as something that takes SQL and gives rows, so that a cluster can stand here too.
+//! the file says: one part or eight, files cut and ordered otherwise, long and short batches, one process or a coordinator
+//! with two workers. The runner knows an engine only as something that takes SQL and gives rows.
 //!
 //! `SHEAF_SLT_UPDATE=1 cargo test --test slt` writes the answers of the first engine into the files: read them before
 //! you keep them.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod slt_cluster;
 mod slt_data;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -17,6 +19,8 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use sheaf_dataflow::job::Param;
 use sheaf_dataflow::sql::Local;
 use sheaf_dataflow::stores::{StoreOptions, Stores};
+use sheaf_tests::{Cluster, Setup};
+use slt_cluster::{Asking, Distributed};
 use slt_data::{Layout, write_tables};
 use sqllogictest::{ColumnType, DB, DBOutput, Runner};
 
@@ -28,6 +32,19 @@ trait Engine: Send + Sync {
 
 /// 2026-11-01T12:34:56.789Z.
 const NOW_NS: i64 = 1_793_536_496_789_000_000;
+
+/// Views that every engine sees, over the tables of [`slt_data`].
+const VIEWS: [(&str, &str); 3] = [
+    ("cheap", "SELECT id, shop, price FROM sales WHERE price < $limit ORDER BY id"),
+    ("by_shop", "SELECT shop, count(*) AS n, max(price) AS top FROM cheap GROUP BY shop"),
+    ("clocked", "SELECT id, now() AS seen FROM sales"),
+];
+
+/// Values of `$name`.
+fn params() -> [(String, Param); 3] {
+    let param = |name: &str, value| (name.to_owned(), value);
+    [param("limit", Param::Float(20.0)), param("shop", Param::Text("north".to_owned())), param("most", Param::Int(3))]
+}
 
 /// What a run is told apart by; none of it may change an answer.
 #[derive(Debug, Clone, Copy)]
@@ -66,12 +83,8 @@ impl Single {
         for (name, files) in write_tables(folder.path(), variant.layout) {
             runtime.block_on(local.table(name, &files)).unwrap();
         }
-        local.view("cheap", "SELECT id, shop, price FROM sales WHERE price < $limit ORDER BY id");
-        local.view("by_shop", "SELECT shop, count(*) AS n, max(price) AS top FROM cheap GROUP BY shop");
-        local.view("clocked", "SELECT id, now() AS seen FROM sales");
-        local.param("limit", Param::Float(20.0));
-        local.param("shop", Param::Text("north".to_owned()));
-        local.param("most", Param::Int(3));
+        VIEWS.into_iter().for_each(|(name, sql)| local.view(name, sql));
+        params().into_iter().for_each(|(name, value)| local.param(&name, value));
         Self { local, runtime, _folder: folder }
     }
 }
@@ -206,6 +219,23 @@ fn answers_are_those_of_the_files_however_the_work_is_divided() {
         wrong.extend(run_all(&engine, variant.name));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn a_cluster_answers_and_refuses_as_the_files_say() {
+    let cluster = Cluster::start(Path::new(env!("CARGO_BIN_EXE_sheaf-under-test")), Setup::workers(2));
+    let mut wrong = Vec::new();
+    for asking in [
+        Asking { name: "a cluster, one part", partitions: 1, layout: Layout::OneFile },
+        Asking { name: "a cluster, five parts of many files", partitions: 5, layout: Layout::ManyFiles },
+    ] {
+        let began = Instant::now();
+        let engine: Arc<dyn Engine> = Arc::new(Distributed::new(&cluster, asking));
+        wrong.extend(run_all(&engine, asking.name));
+        println!("{}: {:.1} s", asking.name, began.elapsed().as_secs_f64());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    cluster.finish();
 }
 
 fn update() {

@@ -2,6 +2,9 @@
 //! their exit codes, and a Ctrl-C that stops the work. Beside it `sheaf data head` and `sheaf data schema`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "sql_command/drain.rs"]
+mod drain;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -95,6 +98,8 @@ fn statements(cluster: &Cluster) {
         &["--set", "x=O'Neill", "--set", "day=2020-01-01", "-o", "json"],
     ));
     assert_eq!(lines(&found.succeeded()), [json!({"a": "$x", "b": "O'Neill", "c": true})]);
+    let then = ask("SELECT now() = $now AS same, current_date AS day", &["--now", "2026-11-01T01:34:56+02:00", "-o", "json"]);
+    assert_eq!(lines(&cluster.run(&then).succeeded()), [json!({"same": true, "day": "2026-10-31"})]);
 }
 
 fn limits(cluster: &Cluster) {
@@ -127,6 +132,7 @@ fn errors(cluster: &Cluster) {
     exits(&cluster.run(&ask("SELECT 1 AS x", &["--to", "none/out.csv"])), 3, "--to none/out.csv: ");
     exits(&cluster.run(&ask("SELECT 1 AS x", &["--to", "out.txt"])), 2, "says no format");
     exits(&cluster.run(&ask("SELECT 1 AS x", &["--set", "now=1"])), 2, "--set now: `now` is built in");
+    exits(&cluster.run(&ask("SELECT 1 AS x", &["--now", "yesterday"])), 2, "is no time: write it as 2026-11-01T06:00:00Z");
     let changed = "SELECT count(*) AS n FROM t WHERE id >= 0";
     assert_eq!(lines(&cluster.run(&ask(changed, &["-o", "json"])).succeeded()), [json!({"n": 3000})]);
 }
@@ -219,6 +225,66 @@ fn data_is_looked_at_without_a_cluster() {
     assert!(schema.contains("delimited text, 1 file, 3 rows, ") && schema.contains("\n since     date       1\n"), "{schema}");
 }
 
+const FEATURES: &str = "version: 1
+name: seen
+shard_rows: 64
+tables: {rows: data/parts/}
+prepare: SELECT id, amount, age, city, label FROM rows
+columns: {target: label, key: id}
+split: {by: random, test: 0.25}
+features:
+  - impute: {columns: age, strategy: mean}
+  - standardize: amount
+  - one_hot: city
+train: {algorithm: logistic_regression}
+write: {features: out/matrix/}
+";
+
+/// What `data head --after features` shows is what `write.features` writes, where steps are fitted over all rows.
+#[test]
+fn features_are_looked_at_as_they_are_written() {
+    let sheaf = Sheaf::new(PROGRAM);
+    write_data(sheaf.folder());
+    sheaf.write("seen.yaml", FEATURES);
+    sheaf.run(&["run", "seen.yaml", "--workers", "1", "--quiet"]).succeeded();
+    let read = ["sql", "SELECT * FROM m ORDER BY id", "--table", "m=out/matrix/", "--workers", "1", "-o", "json", "-q"];
+    let written = lines(&sheaf.run(&read).succeeded());
+    let all = sheaf.run(&["data", "head", "seen.yaml", "--after", "features", "-n", "3000", "-o", "json"]).succeeded();
+    assert!(all.stderr.starts_with("steps fitted over all 2,2"), "{}", all.stderr);
+    let mut seen = lines(&all);
+    seen.sort_by_key(|row| row["id"].as_i64());
+    assert_eq!(seen.len(), 3000);
+    assert_eq!(seen, written);
+
+    let few = ["data", "head", "seen.yaml", "--after", "features", "-n", "2", "--fit-rows", "500", "-o", "csv"];
+    let few = sheaf.run(&few).succeeded();
+    assert!(few.stdout.starts_with("id,label,amount,age,city,segment\n") && few.stdout.lines().count() == 3, "{few:?}");
+    assert!(few.stderr.contains("training rows among the first 500 prepared rows (--fit-rows); the job takes all"), "{few:?}");
+
+    let columns = |after: &str| {
+        let schema = sheaf.run(&["data", "schema", "seen.yaml", "--after", after, "-o", "json"]).succeeded().json();
+        let column = |c: &Value| ["name", "type", "role"].map(|key| c[key].as_str().unwrap().to_owned()).join(" ");
+        (schema["columns"].as_array().unwrap().iter().map(column).collect::<Vec<_>>(), schema)
+    };
+    let (prepared, _) = columns("prepare");
+    let expected = ["id int64 key", "amount float64 feature", "age float64 feature", "city utf8 feature", "label int64 target"];
+    assert_eq!(prepared, expected);
+    let (features, schema) = columns("features");
+    let expected = [
+        "id int64 key",
+        "label int64 target",
+        "amount float64 feature",
+        "age float64 feature",
+        "city utf8 feature",
+        "segment utf8 segment",
+    ];
+    assert_eq!(features, expected);
+    assert_eq!(schema["columns"][4]["encoding"], "one-hot, 5 slots");
+    assert_eq!((&schema["fitted_over"]["rows"], &schema["fitted_over"]["more"]), (&json!(3000), &json!(false)));
+    let table = sheaf.run(&["data", "schema", "seen.yaml", "--after", "features"]).succeeded().stdout;
+    assert!(table.starts_with(" column    type      role      encoding\n"), "{table}");
+}
+
 #[test]
 fn looks_at_bad_input_say_what_is_wrong() {
     let sheaf = Sheaf::new(PROGRAM);
@@ -238,8 +304,23 @@ fn looks_at_bad_input_say_what_is_wrong() {
     refused(&["head", "job.yaml", "--table", "towns"], 2, "the job has no table `towns`; it has rows, cities");
     refused(&["schema", "job.yaml", "--table", "cities", "--null", "x"], 2, "a job file says itself how its text is written");
     refused(&["head", "data/parts", "--after", "prepare"], 2, "--after is for job files");
+    refused(&["schema", "data/parts", "--after", "prepare"], 2, "--after is for job files");
+    refused(&["head", "data/parts", "--after", "features"], 2, "--after is for job files");
+    refused(&["head", "job.yaml", "--after", "train"], 2, "invalid value 'train'");
+    refused(&["head", "job.yaml", "--after", "features", "--table", "rows"], 2, "cannot be used with");
+    refused(&["head", "job.yaml", "--after", "prepare", "--fit-rows", "9"], 2, "--fit-rows is for --after features");
+    refused(&["head", "job.yaml", "--fit-rows", "9"], 2, "--after");
     refused(&["head", "missing.yaml"], 3, "read job file missing.yaml");
     std::fs::remove_file(sheaf.folder().join("data/parts/out")).unwrap();
     refused(&["head", "wrong.yaml", "--after", "prepare"], 2, "column `town` not found");
     refused(&["head", "wrong.yaml", "--after", "prepare"], 2, "wrong.yaml:7");
+    refused(&["head", "job.yaml", "--after", "features"], 2, "column `city` is utf8, which logistic_regression cannot take");
+    sheaf.write("steps.yaml", &FEATURES.replace("standardize: amount", "standardize: amonut"));
+    refused(&["head", "steps.yaml", "--after", "features"], 2, "did you mean `amount`?");
+    refused(&["schema", "steps.yaml", "--after", "features"], 2, "steps.yaml:");
+    sheaf.run(&["data", "schema", "steps.yaml", "--after", "prepare"]).succeeded();
+    sheaf.write("roles.yaml", &FEATURES.replace("target: label", "target: lable"));
+    refused(&["schema", "roles.yaml", "--after", "prepare"], 2, "did you mean `label`?");
+    sheaf.write("model.yaml", "version: 1\nname: scored\nmodel: seen@1\ntables: {rows: data/parts/}\npredict: {to: out/}\n");
+    refused(&["head", "model.yaml", "--after", "features"], 2, "the features of this job are those of its model");
 }

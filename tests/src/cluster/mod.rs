@@ -459,7 +459,9 @@ impl Cluster {
             command.env_remove(name);
         }
         command.env("SHEAF_CONFIG_DIR", self.folder().join("config"));
-        command.env("SHEAF_LOG", "info,sheaf_coordinator::event_loop=debug").env("SHEAF_LOG_FORMAT", "json");
+        command
+            .env("SHEAF_LOG", "info,sheaf_coordinator::event_loop=debug,sheaf_dataflow::engine=debug")
+            .env("SHEAF_LOG_FORMAT", "json");
         command.env("NO_COLOR", "1").env(SECRET_VARIABLE, self.secret.expose());
     }
 }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use sheaf_cluster::Stage;
 use sheaf_learn::algorithm::{LearnError, Progress};
+use sheaf_learn::program::State;
 use sheaf_learn::tree::{Block, Merger};
 
 use super::agenda::Happening;
@@ -33,7 +34,8 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct Host {
     work: Work,
-    state: Vec<u8>,
+    /// Absent for tasks, which have none.
+    state: Option<State>,
     step: u64,
     merger: Merger<Vec<u8>>,
     inbox: VecDeque<Order>,
@@ -52,9 +54,9 @@ enum Turn {
 impl Host {
     pub fn new(work: Work, resume: Resume) -> Result<Self, LearnError> {
         let state = match (resume.state, work.program()) {
-            (Some(state), _) => state,
-            (None, Some(program)) => program.start()?,
-            (None, None) => Vec::new(),
+            (Some(state), Some(program)) => Some(program.load(&state)?),
+            (None, Some(program)) => Some(program.start()?),
+            (_, None) => None,
         };
         let (merger, inbox) = (Merger::new(work.leaves()), VecDeque::new());
         Ok(Self { work, state, step: resume.step, merger, inbox, free: 0, arrival: None })
@@ -81,7 +83,7 @@ impl Host {
     }
 
     fn announce(&self) -> Result<Turn, LearnError> {
-        let message = self.work.program().map(|program| program.message(&self.state)).transpose()?;
+        let message = self.work.program().zip(self.state.as_ref()).map(|(program, state)| program.message(state)).transpose()?;
         Ok(Turn::Announce(message.unwrap_or_default()))
     }
 
@@ -90,16 +92,25 @@ impl Host {
         let total = merger.total().ok_or_else(|| LearnError::Data("a step was complete before all shards were in".into()))?;
         let arrival = self.arrival.take();
         let total = if mutation == Some(Mutation::MergesAsTheyCome) { arrival } else { total };
-        let Some(program) = self.work.program() else {
+        let (Some(program), Some(mut state)) = (self.work.program(), self.state.take()) else {
             return Ok(Turn::Done(format!("{:?}", total.unwrap_or_default())));
         };
         let total = total.map(|bytes| program.read(&bytes)).transpose()?;
-        let progress = program.update(&mut self.state, total)?;
+        let progress = program.update(&mut state, total)?;
         self.step += 1;
         match progress {
-            Progress::Continue => self.announce(),
-            Progress::Done => Ok(Turn::Done(program.finish(&self.state)?.to_string())),
+            Progress::Continue => {
+                self.state = Some(state);
+                self.announce()
+            }
+            Progress::Done => Ok(Turn::Done(program.finish(state)?.to_string())),
         }
+    }
+
+    /// The state as a checkpoint has it.
+    fn saved(&self) -> Result<Vec<u8>, LearnError> {
+        let state = self.work.program().zip(self.state.as_ref()).map(|(program, state)| program.save(state)).transpose()?;
+        Ok(state.unwrap_or_default())
     }
 }
 
@@ -135,7 +146,10 @@ impl World {
         match host.take(order, mutation) {
             Ok(Turn::Nothing) => {}
             Ok(Turn::Announce(message)) => {
-                let (step, state) = (host.step, host.state.clone());
+                let (step, state) = match host.saved() {
+                    Ok(state) => (host.step, state),
+                    Err(error) => return self.violated("learner", format!("{stage} step {step}: {error}")),
+                };
                 self.watch.see(&Fact::Message { stage, work, step, message: &message });
                 self.step_ready(stage, step, message, state);
             }

@@ -130,12 +130,13 @@ fn undisturbed(program: &dyn Program, shards: &[EncodedShard]) -> Result<(Vec<u6
     loop {
         let message = program.message(&state)?;
         messages.push(fnv(FNV, &message));
-        let step = program.open(&message)?;
+        let chapters = program.chapters();
+        let step = program.open(&chapters, 0, &message)?;
         let leaves = shards.iter().map(|shard| step.partial(shard, &mut program.local())).collect();
         let total = reduce(leaves, |a, b| program.merge(a, b))?;
         drop(step);
         if program.update(&mut state, total)? == Progress::Done {
-            return Ok((messages, program.finish(&state)?));
+            return Ok((messages, program.finish(state)?));
         }
     }
 }
@@ -191,7 +192,9 @@ impl Work {
     /// What a worker sends for these shards: partials merged into complete, aligned blocks.
     pub fn answer(self, ranges: &[std::ops::Range<u32>], message: &[u8]) -> Result<Vec<(Block, Payload)>, LearnError> {
         let program = self.program();
-        let step = program.map(|program| program.open(message)).transpose()?;
+        // None of these learners has chapters.
+        let chapters = program.map(|program| program.chapters());
+        let step = program.zip(chapters.as_ref()).map(|(program, chapters)| program.open(chapters, 0, message)).transpose()?;
         let mut blocks = Vec::new();
         for range in ranges {
             let mut merger = Merger::new(self.leaves());
@@ -232,7 +235,8 @@ mod tests {
     fn the_order_of_additions_shows() {
         let solved = &problem(0).train;
         let message = solved.program.message(&solved.program.start().unwrap()).unwrap();
-        let step = solved.program.open(&message).unwrap();
+        let chapters = solved.program.chapters();
+        let step = solved.program.open(&chapters, 0, &message).unwrap();
         let partials = || problem(0).shards.iter().filter_map(|shard| step.partial(shard, &mut solved.program.local()));
         let merge = |a, b| solved.program.merge(a, b).unwrap();
         assert_ne!(partials().reduce(merge), partials().rev().reduce(merge));

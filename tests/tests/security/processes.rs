@@ -68,80 +68,103 @@ fn holding(folder: &Path, needle: &[u8], found: &mut Vec<String>) {
     }
 }
 
-#[test]
-fn a_job_over_tls_with_enrolled_workers_gives_the_plain_model_and_leaves_no_secret() {
-    let sheaf = sheaf();
-    let folder = sheaf.folder().to_owned();
-    run(&sheaf, &["pki", "init"]).succeeded();
-    run(&sheaf, &["pki", "issue", "--role", "coordinator", "--name", "c1", "--host", "127.0.0.1"]).succeeded();
-    run(&sheaf, &["pki", "issue", "--role", "client", "--name", "ada", "--days", "2"]).succeeded();
-    let tokens: Vec<String> = (1..=2).map(|_| run(&sheaf, &["pki", "token", "--ttl", "10m"]).succeeded().stdout).collect();
-    for (number, token) in tokens.iter().enumerate() {
-        sheaf.write(&format!("token-{}", number + 1), token);
+/// A coordinator that serves everywhere, behind TLS, and two workers that enrolled with tokens.
+pub struct Guarded {
+    pub sheaf: Sheaf,
+    pub tokens: Vec<String>,
+    address: String,
+    coordinator: Node,
+    workers: Vec<Node>,
+}
+
+impl Guarded {
+    /// As the documentation sets it up; both workers have joined.
+    pub fn start() -> Self {
+        let sheaf = sheaf();
+        run(&sheaf, &["pki", "init"]).succeeded();
+        run(&sheaf, &["pki", "issue", "--role", "coordinator", "--name", "c1", "--host", "127.0.0.1"]).succeeded();
+        run(&sheaf, &["pki", "issue", "--role", "client", "--name", "ada", "--days", "2"]).succeeded();
+        let token = |_| run(&sheaf, &["pki", "token", "--ttl", "10m"]).succeeded().stdout;
+        let tokens: Vec<String> = (1..=2).map(token).collect();
+        for (number, token) in tokens.iter().enumerate() {
+            sheaf.write(&format!("token-{}", number + 1), token);
+        }
+        let served = "coordinator --listen 0.0.0.0:0 --state state --store store --allow data --address-file address \
+                      --tls-cert c1.pem --tls-key c1.key --tls-ca ca.pem --pki pki";
+        let mut coordinator = start(&sheaf, "coordinator", &served.split_whitespace().collect::<Vec<_>>(), &[]);
+        let address = format!("127.0.0.1:{}", port(&sheaf, &mut coordinator));
+        let mut guarded = Self { sheaf, tokens, address, coordinator, workers: Vec::new() };
+        for number in 1..=2 {
+            let arguments = guarded.join(number, &format!("token-{number}"));
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            guarded.workers.push(start(&guarded.sheaf, &format!("worker-{number}"), &arguments, &[]));
+        }
+        wait_for("both workers to join", || {
+            let status = guarded.ask(&["cluster", "status", "-o", "json"]).succeeded();
+            (status.json()["workers"].as_array()?.len() == 2).then_some(())
+        });
+        guarded
     }
 
-    let served = "coordinator --listen 0.0.0.0:0 --state state --store store --allow data --address-file address \
-                  --tls-cert c1.pem --tls-key c1.key --tls-ca ca.pem --pki pki";
-    let mut coordinator = start(&sheaf, "coordinator", &served.split_whitespace().collect::<Vec<_>>(), &[]);
-    let address = format!("127.0.0.1:{}", port(&sheaf, &mut coordinator));
-    let join = |number: usize, token: &str| -> Vec<String> {
+    /// Arguments of a worker that joins with the token in a file.
+    fn join(&self, number: usize, token: &str) -> Vec<String> {
         let (name, state) = (format!("w{number}"), format!("node-{number}"));
-        [
-            "worker",
-            "--join",
-            &address,
-            "--token-file",
-            token,
-            "--state",
-            &state,
-            "--name",
-            &name,
-            "--threads",
-            "1",
-            "--allow",
-            "data",
-            "--allow",
-            "store",
-        ]
-        .map(str::to_owned)
-        .to_vec()
-    };
-    let worker = |number: usize| {
-        let arguments = join(number, &format!("token-{number}"));
-        start(&sheaf, &format!("worker-{number}"), &arguments.iter().map(String::as_str).collect::<Vec<_>>(), &[])
-    };
-    let workers = [worker(1), worker(2)];
-    let ask = |arguments: &[&str]| run(&sheaf, &[arguments, &["--addr", &address]].concat());
-    wait_for("both workers to join", || {
-        let status = ask(&[&["cluster", "status", "-o", "json"], &ADA[..]].concat()).succeeded();
-        (status.json()["workers"].as_array()?.len() == 2).then_some(())
-    });
+        let join = ["worker", "--join", &self.address, "--token-file", token, "--state", &state, "--name", &name];
+        let allowed = ["--threads", "1", "--allow", "data", "--allow", "store"];
+        join.into_iter().chain(allowed).map(str::to_owned).collect()
+    }
 
-    let trained = ask(&[&["submit", "job.yaml", "--watch", "-o", "json", "--quiet"], &ADA[..]].concat()).succeeded();
-    let plain = run(&sheaf, &["run", "job.yaml", "--store", "plain", "-o", "json", "--quiet"]).succeeded();
+    /// A command to the cluster by one who has a client's certificate.
+    pub fn ask(&self, arguments: &[&str]) -> Outcome {
+        self.ask_as(&ADA, arguments)
+    }
+
+    /// A command to the cluster with another proof.
+    fn ask_as(&self, proof: &[&str], arguments: &[&str]) -> Outcome {
+        run(&self.sheaf, &[arguments, proof, &["--addr", &self.address]].concat())
+    }
+
+    /// What a part of the cluster has logged so far.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.sheaf.folder().join(format!("{name}.log"))).unwrap()
+    }
+
+    /// Asks all to end, workers first, and waits for it.
+    pub fn end(self) -> Sheaf {
+        for mut node in self.workers.into_iter().chain([self.coordinator]) {
+            node.signal(rustix::process::Signal::TERM);
+            assert!(node.wait(Duration::from_secs(60)).success(), "{}", node.tail(30));
+        }
+        self.sheaf
+    }
+}
+
+#[test]
+fn a_job_over_tls_with_enrolled_workers_gives_the_plain_model_and_leaves_no_secret() {
+    let guarded = Guarded::start();
+    let tokens = guarded.tokens.clone();
+    let trained = guarded.ask(&["submit", "job.yaml", "--watch", "-o", "json", "--quiet"]).succeeded();
+    let plain = run(&guarded.sheaf, &["run", "job.yaml", "--store", "plain", "-o", "json", "--quiet"]).succeeded();
     assert_eq!(trained.sha256(), plain.sha256());
 
     // A token that was used does not let a third one in.
-    let third = join(3, "token-1");
-    let refused = run(&sheaf, &third.iter().map(String::as_str).collect::<Vec<_>>());
+    let third = guarded.join(3, "token-1");
+    let refused = run(&guarded.sheaf, &third.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(refused.code, 4, "{refused:?}");
     assert!(refused.stderr.contains("the join token has been used already"), "{refused:?}");
     // Nor does a worker's certificate, or none, open the job service.
     let node = ["--tls-ca", "node-1/ca.pem", "--tls-cert", "node-1/node.pem", "--tls-key", "node-1/node.pem"];
-    let wrong = ask(&[&["jobs", "list"], &node[..]].concat());
+    let wrong = guarded.ask_as(&node, &["jobs", "list"]);
     assert_eq!(wrong.code, 4, "{wrong:?}");
     assert!(wrong.stderr.contains("is for the role client; `w1` has worker"), "{wrong:?}");
-    assert_eq!(ask(&["jobs", "list"]).code, 4);
+    assert_eq!(guarded.ask_as(&[], &["jobs", "list"]).code, 4);
 
-    for node in workers.into_iter().chain([coordinator]) {
-        node.signal(rustix::process::Signal::TERM);
-        let mut node = node;
-        assert!(node.wait(Duration::from_secs(60)).success(), "{}", node.tail(30));
-    }
+    let sheaf = guarded.end();
+    let folder = sheaf.folder();
     for token in &tokens {
         let signature = token.trim().rsplit('.').next().unwrap();
         let mut found = Vec::new();
-        holding(&folder, signature.as_bytes(), &mut found);
+        holding(folder, signature.as_bytes(), &mut found);
         found.sort();
         assert_eq!(found.len(), 1, "a token stands where it should not: {found:?}");
         assert!(found[0].starts_with("token-"), "{found:?}");
@@ -151,7 +174,7 @@ fn a_job_over_tls_with_enrolled_workers_gives_the_plain_model_and_leaves_no_secr
     for key in ["pki/ca.key", "c1.key", "ada.key"] {
         let text = std::fs::read_to_string(folder.join(key)).unwrap();
         let mut found = Vec::new();
-        holding(&folder, text.lines().nth(1).unwrap().as_bytes(), &mut found);
+        holding(folder, text.lines().nth(1).unwrap().as_bytes(), &mut found);
         assert_eq!(found.len(), 1, "{key}: {found:?}");
     }
 }
