@@ -4,28 +4,23 @@
 """
 
 import json
+import pathlib
 import sys
 
-import numpy as np
-import pyarrow.dataset as ds
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from higgs import read  # noqa: E402
 
 L2 = 1e-6
 TOLERANCE = 1e-6
 
 
 def main() -> None:
-    table = ds.dataset(sys.argv[1], format="parquet").to_table()
-    names = [n for n in table.column_names if n.startswith("x")]
-    y = table["label"].to_numpy()
-    train = table["part"].combine_chunks().dictionary_encode()
-    train = train.dictionary.to_pylist().index("train") == train.indices.to_numpy()
-    x = np.empty((len(y), len(names)), dtype=np.float32)
-    for j, name in enumerate(names):
-        x[:, j] = table[name].to_numpy()
-    del table
+    names, x, y, train = read(sys.argv[1])
     scaler = StandardScaler().fit(x[train])
     scaled = scaler.transform(x[train])
     model = LogisticRegression(C=1 / (L2 * train.sum()), tol=TOLERANCE, max_iter=1000).fit(scaled, y[train])

@@ -4,24 +4,16 @@
 """
 
 import json
+import pathlib
 import sys
 
 import numpy as np
-import pyarrow.dataset as ds
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from higgs import read  # noqa: E402
 
 TREES, DEPTH, LEAVES, BINS, RATE, ROWS_OF_A_LEAF = 100, 8, 255, 255, 0.1, 20
-
-
-def read(folder: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    table = ds.dataset(folder, format="parquet").to_table()
-    names = [n for n in table.column_names if n.startswith("x")]
-    y = table["label"].to_numpy()
-    parts = table["part"].combine_chunks().dictionary_encode()
-    train = parts.dictionary.to_pylist().index("train") == parts.indices.to_numpy()
-    x = np.empty((len(y), len(names)), dtype=np.float32)
-    for j, name in enumerate(names):
-        x[:, j] = table[name].to_numpy()
-    return x, y, train
 
 
 def lightgbm(x, y, train, threads: int) -> np.ndarray:
@@ -51,7 +43,7 @@ def auc(y: np.ndarray, p: np.ndarray) -> float:
 
 
 def main() -> None:
-    x, y, train = read(sys.argv[2])
+    _, x, y, train = read(sys.argv[2])
     threads = int(sys.argv[3]) if len(sys.argv) > 3 else 2
     p = {"lightgbm": lightgbm, "xgboost": xgboost}[sys.argv[1]](x, y, train, threads)
     print(json.dumps({"auc": auc(y[~train], p)}))

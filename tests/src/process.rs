@@ -78,6 +78,14 @@ impl Sheaf {
         finish(self.command(arguments))
     }
 
+    /// `sheaf run FILE`, which must succeed: the outcome holds its result.
+    #[track_caller]
+    pub fn run_job(&self, file: &str, store: &str, more: &[&str]) -> Outcome {
+        let mut arguments = vec!["run", file, "--store", store, "-o", "json", "--quiet"];
+        arguments.extend(more);
+        self.run(&arguments).succeeded()
+    }
+
     /// Starts a run that the test looks at while it goes on.
     pub fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use sheaf_tests::Sheaf;
 use sheaf_tests::shop::Shop;
-use sheaf_tests::{Outcome, Sheaf};
 
 fn sheaf(shop: Shop) -> Sheaf {
     let sheaf = Sheaf::new(env!("CARGO_BIN_EXE_sheaf-under-test"));
@@ -14,18 +14,12 @@ fn sheaf(shop: Shop) -> Sheaf {
     sheaf
 }
 
-fn run(sheaf: &Sheaf, store: &str, more: &[&str]) -> Outcome {
-    let mut arguments = vec!["run", "job.yaml", "--store", store, "-o", "json", "--quiet"];
-    arguments.extend(more);
-    sheaf.run(&arguments).succeeded()
-}
-
 /// The model's hash of each run, and that every run prepared every row once.
 fn hashes(shop: Shop, runs: &[&[&str]]) -> BTreeMap<String, String> {
     let sheaf = sheaf(shop);
     let mut hashes = BTreeMap::new();
     for (number, more) in runs.iter().enumerate() {
-        let outcome = run(&sheaf, &format!("store-{number}"), more);
+        let outcome = sheaf.run_job("job.yaml", &format!("store-{number}"), more);
         let result = outcome.json();
         assert_eq!(result["rows"]["prepared"], shop.events, "{more:?}: {result:#}");
         assert!(result["training"]["loss"].as_array().unwrap().len() > 5, "training took no steps: {result:#}");

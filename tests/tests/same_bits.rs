@@ -7,8 +7,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use serde_json::Value;
+use sheaf_tests::matrix::contributed;
 use sheaf_tests::process::{alive, collect, wait_for};
-use sheaf_tests::{Outcome, Sheaf, write_parts};
+use sheaf_tests::{Sheaf, write_parts};
 
 const ROWS: usize = 6000;
 
@@ -46,18 +47,6 @@ publish: {{model: {name}}}
 const LOGISTIC: &str = "  algorithm: logistic_regression\n  solver: lbfgs\n  l2: 0.0000001";
 const LINEAR: &str = "  algorithm: linear_regression\n  solver: lbfgs\n  l2: 0.0001";
 
-fn run(sheaf: &Sheaf, file: &str, store: &str, more: &[&str]) -> Outcome {
-    let mut arguments = vec!["run", file, "--store", store, "-o", "json", "--quiet"];
-    arguments.extend(more);
-    sheaf.run(&arguments).succeeded()
-}
-
-/// Shards that each worker contributed to training, over all steps.
-fn contributed(result: &Value) -> BTreeMap<String, u64> {
-    let work = result["work"].as_array().unwrap().iter().find(|w| w["phase"] == "train").unwrap();
-    serde_json::from_value(work["shards"].clone()).unwrap()
-}
-
 fn steps(result: &Value) -> usize {
     result["training"]["loss"].as_array().unwrap().len()
 }
@@ -67,7 +56,7 @@ fn same_for_any_number_of_workers(name: &str, shard_rows: u32, target: &str, tra
     sheaf.write("job.yaml", &job(name, shard_rows, target, train));
     let mut hashes = BTreeMap::new();
     for workers in ["1", "2", "3", "5"] {
-        let outcome = run(&sheaf, "job.yaml", workers, &["--workers", workers, "--threads", "1", "--speculation", "off"]);
+        let outcome = sheaf.run_job("job.yaml", workers, &["--workers", workers, "--threads", "1", "--speculation", "off"]);
         let result = outcome.json();
         assert!(steps(&result) > 20, "{name} took only {} steps", steps(&result));
         let shards = contributed(&result);
@@ -105,14 +94,14 @@ fn linear_with_shards_of_1536_rows() {
 fn kernel_levels_may_be_mixed() {
     let sheaf = sheaf();
     sheaf.write("job.yaml", &job("levels", 64, "label", LOGISTIC));
-    let plain = run(&sheaf, "job.yaml", "a", &["--workers", "1"]).sha256();
+    let plain = sheaf.run_job("job.yaml", "a", &["--workers", "1"]).sha256();
     let levels = sheaf_tests::process::kernel_levels();
     let list = levels.join(",");
-    let mixed = run(&sheaf, "job.yaml", "b", &["--workers", "3", "--threads", "1", "--kernel-levels", &list]);
+    let mixed = sheaf.run_job("job.yaml", "b", &["--workers", "3", "--threads", "1", "--kernel-levels", &list]);
     assert_eq!(mixed.sha256(), plain, "levels {list}");
     for level in &levels {
         assert_eq!(
-            run(&sheaf, "job.yaml", level, &["--workers", "1", "--kernel-levels", level]).sha256(),
+            sheaf.run_job("job.yaml", level, &["--workers", "1", "--kernel-levels", level]).sha256(),
             plain,
             "level {level}"
         );
@@ -123,10 +112,10 @@ fn kernel_levels_may_be_mixed() {
 fn a_second_run_from_scratch_and_partials_asked_twice() {
     let sheaf = sheaf();
     sheaf.write("job.yaml", &job("again", 64, "label", LOGISTIC));
-    let first = run(&sheaf, "job.yaml", "a", &["--workers", "2"]).sha256();
-    assert_eq!(run(&sheaf, "job.yaml", "b", &["--workers", "2"]).sha256(), first);
-    assert_eq!(run(&sheaf, "job.yaml", "c", &["--workers", "3", "--paranoid"]).sha256(), first);
-    assert_eq!(run(&sheaf, "job.yaml", "d", &["--workers", "2", "--memory", "64KiB"]).sha256(), first, "spilled");
+    let first = sheaf.run_job("job.yaml", "a", &["--workers", "2"]).sha256();
+    assert_eq!(sheaf.run_job("job.yaml", "b", &["--workers", "2"]).sha256(), first);
+    assert_eq!(sheaf.run_job("job.yaml", "c", &["--workers", "3", "--paranoid"]).sha256(), first);
+    assert_eq!(sheaf.run_job("job.yaml", "d", &["--workers", "2", "--memory", "64KiB"]).sha256(), first, "spilled");
 }
 
 #[test]
@@ -134,7 +123,7 @@ fn a_worker_killed_while_training_changes_nothing() {
     let sheaf = sheaf();
     // Paranoid workers re-read dropped shards in every step, so that training takes long enough to be hit.
     sheaf.write("job.yaml", &job("killed", 64, "label", LOGISTIC));
-    let plain = run(&sheaf, "job.yaml", "a", &["--workers", "1"]).sha256();
+    let plain = sheaf.run_job("job.yaml", "a", &["--workers", "1"]).sha256();
     let arguments =
         ["run", "job.yaml", "--store", "b", "-o", "json", "--workers", "3", "--threads", "1", "--paranoid", "--pid-file", "pids"];
     let began = Instant::now();
@@ -170,8 +159,8 @@ fn test_rows_change_no_fitted_value() {
         .replace("SELECT id, amount,", "SELECT id, CASE WHEN part = 'test' THEN amount * 1000 + 7 ELSE amount END AS amount,");
     let other = other.replace(", label, part", ", CASE WHEN part = 'test' THEN 1 - label ELSE label END AS label, part");
     sheaf.write("b.yaml", &other);
-    let a = run(&sheaf, "a.yaml", "a", &[]).json();
-    let b = run(&sheaf, "b.yaml", "b", &[]).json();
+    let a = sheaf.run_job("a.yaml", "a", &[]).json();
+    let b = sheaf.run_job("b.yaml", "b", &[]).json();
     assert_eq!(a["model"]["sha256"], b["model"]["sha256"]);
     assert_ne!(a["metrics"]["test"], b["metrics"]["test"]);
     assert_eq!(a["metrics"]["train"], b["metrics"]["train"]);
@@ -204,8 +193,8 @@ fn test_rows_change_no_fitted_value_of_a_table_that_is_written_first() {
         sheaf.write(&format!("{name}.csv"), &csv(other));
         sheaf.write(&format!("{name}.yaml"), &job(&format!("{name}.csv")));
     }
-    let a = run(&sheaf, "a.yaml", "a", &["--workers", "3", "--threads", "1"]).json();
-    let b = run(&sheaf, "b.yaml", "b", &["--workers", "2"]).json();
+    let a = sheaf.run_job("a.yaml", "a", &["--workers", "3", "--threads", "1"]).json();
+    let b = sheaf.run_job("b.yaml", "b", &["--workers", "2"]).json();
     assert_eq!(a["model"]["sha256"], b["model"]["sha256"]);
     assert_ne!(a["metrics"]["test"], b["metrics"]["test"]);
 }

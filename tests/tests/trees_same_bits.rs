@@ -11,9 +11,9 @@ use std::sync::Arc;
 use arrow::array::{Array as _, AsArray as _, RecordBatch, StringArray};
 use arrow::datatypes::Float64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::Value;
 use sheaf_tests::cluster::{Cluster, Setup};
-use sheaf_tests::{Outcome, Rows, Sheaf, write_parts, write_table};
+use sheaf_tests::matrix::contributed;
+use sheaf_tests::{Rows, Sheaf, write_parts, write_table};
 
 const ROWS: usize = 6000;
 
@@ -46,19 +46,6 @@ fn sheaf() -> Sheaf {
     sheaf
 }
 
-fn run(sheaf: &Sheaf, file: &str, store: &str, more: &[&str]) -> Outcome {
-    let mut arguments = vec!["run", file, "--store", store, "-o", "json", "--quiet"];
-    arguments.extend(more);
-    sheaf.run(&arguments).succeeded()
-}
-
-/// Workers that contributed to training.
-fn contributors(result: &Value) -> usize {
-    let work = result["work"].as_array().unwrap().iter().find(|w| w["phase"] == "train").unwrap();
-    let shards: BTreeMap<String, u64> = serde_json::from_value(work["shards"].clone()).unwrap();
-    shards.values().filter(|count| **count > 0).count()
-}
-
 fn same_for_any_number_of_workers(name: &str, shard_rows: u32, target: &str, train: &str) {
     let sheaf = sheaf();
     sheaf.write("job.yaml", &job(name, shard_rows, target, train));
@@ -66,9 +53,11 @@ fn same_for_any_number_of_workers(name: &str, shard_rows: u32, target: &str, tra
     for workers in [1, 2, 3, 5] {
         let count = workers.to_string();
         let more = ["--workers", &count, "--threads", if workers == 2 { "2" } else { "1" }, "--speculation", "off"];
-        let outcome = run(&sheaf, "job.yaml", &count, &more);
+        let outcome = sheaf.run_job("job.yaml", &count, &more);
         if shard_rows == 64 {
-            assert_eq!(contributors(&outcome.json()), workers, "every worker contributes");
+            let shards = contributed(&outcome.json());
+            let everybody = shards.len() == workers && shards.values().all(|count| *count > 0);
+            assert!(everybody, "every worker contributes: {shards:?}");
         }
         hashes.insert(workers, outcome.sha256());
     }
@@ -89,12 +78,12 @@ fn numbers_with_shards_of_1536_rows() {
 fn asked_twice_spilled_and_at_any_kernel_level() {
     let sheaf = sheaf();
     sheaf.write("job.yaml", &job("again", 64, "label", BINARY));
-    let plain = run(&sheaf, "job.yaml", "a", &["--workers", "1"]);
+    let plain = sheaf.run_job("job.yaml", "a", &["--workers", "1"]);
     let hash = plain.sha256();
-    assert_eq!(run(&sheaf, "job.yaml", "b", &["--workers", "3", "--paranoid"]).sha256(), hash, "paranoid");
-    assert_eq!(run(&sheaf, "job.yaml", "c", &["--workers", "2", "--memory", "64KiB"]).sha256(), hash, "spilled");
+    assert_eq!(sheaf.run_job("job.yaml", "b", &["--workers", "3", "--paranoid"]).sha256(), hash, "paranoid");
+    assert_eq!(sheaf.run_job("job.yaml", "c", &["--workers", "2", "--memory", "64KiB"]).sha256(), hash, "spilled");
     let levels = sheaf_tests::process::kernel_levels().join(",");
-    let mixed = run(&sheaf, "job.yaml", "d", &["--workers", "3", "--threads", "1", "--kernel-levels", &levels]);
+    let mixed = sheaf.run_job("job.yaml", "d", &["--workers", "3", "--threads", "1", "--kernel-levels", &levels]);
     assert_eq!(mixed.sha256(), hash, "levels {levels}");
 }
 
@@ -102,7 +91,7 @@ fn asked_twice_spilled_and_at_any_kernel_level() {
 fn a_model_of_trees_is_shown_and_predicts() {
     let sheaf = sheaf();
     sheaf.write("job.yaml", &job("shown", 1536, "label", BINARY));
-    let result = run(&sheaf, "job.yaml", "store", &["--workers", "2"]).json();
+    let result = sheaf.run_job("job.yaml", "store", &["--workers", "2"]).json();
     let auc = result["metrics"]["test"]["auc"].as_f64().unwrap();
     assert!(auc > 0.7, "the trees have learnt something: {result}");
     let series = |name: &str| result["training"][name].as_array().unwrap().len() as u64;
@@ -190,7 +179,7 @@ fn faults(folder: &Path) {
 fn undisturbed() -> String {
     let sheaf = Sheaf::new(env!("CARGO_BIN_EXE_sheaf-under-test"));
     faults(sheaf.folder());
-    run(&sheaf, "job.yaml", "store", &["--workers", "1"]).sha256()
+    sheaf.run_job("job.yaml", "store", &["--workers", "1"]).sha256()
 }
 
 fn cluster(more: &[&str]) -> Cluster {

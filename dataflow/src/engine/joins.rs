@@ -163,6 +163,14 @@ mod tests {
 
     use super::*;
 
+    /// Under another name of the rule before it ours would run first, and find no join that has its mode.
+    #[test]
+    fn joins_are_chosen_right_after_they_have_their_mode() {
+        let rules = rules();
+        let at = rules.iter().position(|rule| rule.name() == BEFORE).unwrap();
+        assert_eq!(rules[at + 1].name(), ChooseJoins.name());
+    }
+
     #[test]
     fn a_condition_whose_sides_were_swapped_is_put_in_order() {
         let column = |name: &str, at| Arc::new(Column::new(name, at)) as Arc<dyn PhysicalExpr>;
