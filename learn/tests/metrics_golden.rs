@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use common::{Lcg, Rows, assert_independent_of_workers, program, run, schema};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sheaf_learn::math;
 use sheaf_learn::metrics::{MetricsOutput, known};
 use sheaf_learn::model::{LinearModel, Model, Task};
 use sheaf_learn::program::{Program, ProgramSpec};
-use sheaf_learn::shard::{Column, EncodedShard, Segment};
+use sheaf_learn::shard::{Column, EncodedShard, Schema, Segment};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -35,6 +36,14 @@ struct Case {
     weights: String,
     #[serde(default)]
     positives: usize,
+    #[serde(default)]
+    classes: usize,
+    /// Rows of each class.
+    #[serde(default)]
+    class_rows: Vec<usize>,
+    /// The first line of the confusion matrix.
+    #[serde(default)]
+    confusion: Vec<f64>,
     metrics: BTreeMap<String, f64>,
 }
 
@@ -52,8 +61,54 @@ impl Case {
         }
     }
 
+    /// The program that measures the case's columns.
+    fn program(&self, per_pass: u64) -> Box<dyn Program> {
+        self.program_of(per_pass, &[])
+    }
+
+    /// The same of some segments.
+    fn program_of(&self, per_pass: u64, segments: &[&str]) -> Box<dyn Program> {
+        let mut params = json!({"metrics": known(task_name(self.task)), "per_pass": per_pass, "segments": segments});
+        params["task"] = json!(self.task);
+        if self.task != Task::Multiclass {
+            params["scores"] = json!("score");
+            return program("metrics", params, &["score"]);
+        }
+        let names: Vec<String> = (0..self.classes).map(|class| format!("score_{class}")).collect();
+        params["scores"] = json!(names);
+        program("metrics", params, &names.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn classes(&self) -> Rows {
+        let mut random = Lcg(self.seed);
+        let mut scores = vec![Vec::new(); self.classes];
+        let (mut target, mut weight) = (Vec::new(), Vec::new());
+        for _ in 0..self.rows {
+            let parts: Vec<u32> = (0..self.classes).map(|_| random.below(self.steps) + 1).collect();
+            let (all, mut sum) = (parts.iter().sum(), 0);
+            let draw = random.below(all);
+            scores.iter_mut().zip(&parts).for_each(|(column, part)| column.push(f64::from(*part) / f64::from(all)));
+            let reaches = |part: &u32| {
+                sum += part;
+                draw < sum
+            };
+            target.push(parts.iter().position(reaches).unwrap() as f64);
+            weight.push(self.weight(&mut random));
+        }
+        Rows {
+            segments: vec![Segment::Test; self.rows],
+            columns: scores.into_iter().map(|column| Column::F64(column.into())).collect(),
+            target: Some(target),
+            weight: Some(weight).filter(|_| self.weights != "none"),
+            row_ids: None,
+        }
+    }
+
     /// The script's rows, all of segment test.
     fn data(&self) -> Rows {
+        if self.task == Task::Multiclass {
+            return self.classes();
+        }
         let mut random = Lcg(self.seed);
         let (mut scores, mut target, mut weight) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.rows {
@@ -84,6 +139,9 @@ fn task_name(task: Task) -> &'static str {
     match task {
         Task::Binary => "binary",
         Task::Regression => "regression",
+        Task::Multiclass => "multiclass",
+        Task::Ranking => "ranking",
+        Task::Anomaly => "anomaly",
     }
 }
 
@@ -109,20 +167,27 @@ fn assert_close(found: f64, expected: f64, what: &str) {
 #[test]
 fn as_scikit_learn() {
     let cases = reference();
-    assert_eq!(cases.len(), 10);
+    assert_eq!(cases.len(), 13);
     for case in cases {
         let rows = case.data();
+        let rows_of = |class: usize| rows.target.as_ref().unwrap().iter().filter(|y| **y == class as f64).count();
+        for (class, expected) in case.class_rows.iter().enumerate() {
+            assert_eq!(rows_of(class), *expected, "{} class {class}", case.name);
+        }
         if case.task == Task::Binary {
             assert_eq!(rows.target.as_ref().unwrap().iter().filter(|y| **y == 1.0).count(), case.positives, "{}", case.name);
         }
         for (size, per_pass) in [(64, 1 << 20), (1536, 1 << 20), (100_000, 1 << 20), (512, 300)] {
-            let found = output(run(&*metrics(case.task, per_pass), &rows.shards(size)));
+            let found = output(run(&*case.program(per_pass), &rows.shards(size)));
             assert_eq!(found.rows["test"], case.rows as u64);
             assert!(found.undefined.is_empty());
             assert_eq!(found.segments["test"].len(), known(task_name(case.task)).len());
             for (metric, expected) in &case.metrics {
                 let value = found.segments["test"][metric].unwrap();
                 assert_close(value, *expected, &format!("{metric} of {} in shards of {size}", case.name));
+            }
+            for (column, expected) in case.confusion.iter().enumerate() {
+                assert_close(found.confusion["test"].counts[0][column], *expected, &format!("confusion of {}", case.name));
             }
         }
     }
@@ -167,7 +232,7 @@ fn the_same_bits_for_any_workers_and_empty_shards() {
     for case in reference().iter().filter(|c| c.rows <= 3000) {
         let shards = with_empty_shards(three_segments(case).shards(64));
         for per_pass in [100, 1 << 20] {
-            let found = output(assert_independent_of_workers(&*metrics(case.task, per_pass), &shards));
+            let found = output(assert_independent_of_workers(&*case.program(per_pass), &shards));
             assert_eq!(found.rows.values().sum::<u64>(), case.rows as u64);
             assert_eq!(found.segments.keys().collect::<Vec<_>>(), ["test", "train", "validation"]);
         }
@@ -198,12 +263,29 @@ fn segments_are_measured_apart() {
 }
 
 #[test]
+fn segments_can_be_left_out() {
+    let cases = reference();
+    for case in [&cases[3], cases.iter().find(|c| c.task == Task::Multiclass).unwrap()] {
+        let shards = three_segments(case).shards(64);
+        let of = |segments: &[&str]| output(run(&*case.program_of(1 << 20, segments), &shards));
+        let all = of(&[]);
+        assert_eq!(all, of(&["test", "train", "validation"]));
+        for some in [&["test"][..], &["train", "test"], &["validation"]] {
+            let found = of(some);
+            assert!(found.segments.keys().map(String::as_str).all(|s| some.contains(&s)) && found.segments.len() == some.len());
+            assert!(found.segments.iter().all(|(segment, values)| *values == all.segments[segment]));
+            assert!(found.rows.iter().all(|(segment, rows)| *rows == all.rows[segment]));
+        }
+    }
+}
+
+#[test]
 fn bounded_passes_change_no_bit() {
     for case in reference().iter().filter(|c| c.rows <= 3000) {
         let shards = case.data().shards(512);
-        let whole = run(&*metrics(case.task, 1 << 20), &shards).to_string();
+        let whole = run(&*case.program(1 << 20), &shards).to_string();
         for per_pass in [29, 500, 2000] {
-            assert_eq!(run(&*metrics(case.task, per_pass), &shards).to_string(), whole, "{} {per_pass}", case.name);
+            assert_eq!(run(&*case.program(per_pass), &shards).to_string(), whole, "{} {per_pass}", case.name);
         }
     }
 }
@@ -262,6 +344,51 @@ fn rows_that_cannot_be_measured_are_counted() {
     assert!(error(Task::Regression, &no_target).contains("no target"));
 }
 
+/// Four classes, the last of which no row has or is predicted to have.
+#[test]
+fn an_absent_class_leaves_the_plain_area_undefined() {
+    let columns = [[0.7, 0.2, 0.1, 0.4], [0.2, 0.7, 0.2, 0.4], [0.1, 0.1, 0.7, 0.2], [0.0; 4]];
+    let rows = Rows {
+        segments: vec![Segment::Train; 4],
+        columns: columns.map(|c| Column::F64(c.to_vec().into())).to_vec(),
+        target: Some(vec![0.0, 1.0, 2.0, 1.0]),
+        ..Rows::default()
+    };
+    let names = ["a", "b", "c", "d"];
+    let params = json!({"task": "multiclass", "scores": names, "metrics": known("multiclass")});
+    for size in [1, 4] {
+        let found = output(run(&*program("metrics", params.clone(), &names), &rows.shards(size)));
+        let reasons: Vec<_> = found.undefined["train"].iter().collect();
+        assert_eq!(reasons, [(&"auc_ovr".to_owned(), &"a class has no row in the segment".to_owned())]);
+        // Class 0 takes the tie of the last row; class 1 has two rows.
+        assert_eq!(found.segments["train"]["accuracy"], Some(0.75));
+        assert_close(found.segments["train"]["auc_ovr_weighted"].unwrap(), 1.0, "auc_ovr_weighted");
+        assert_close(found.segments["train"]["f1_macro"].unwrap(), (2.0 / 3.0 + 2.0 / 3.0 + 1.0) / 3.0, "f1_macro");
+        let last = &found.classes["train"][3];
+        assert_eq!((last.class.as_str(), last.precision, last.recall, last.support), ("3", None, None, 0.0));
+        assert_eq!(found.confusion["train"].counts[1], [1.0, 1.0, 0.0, 0.0]);
+    }
+}
+
+#[test]
+fn a_model_of_many_classes_is_scored_on_the_way() {
+    // Without trees every row has the shares of e^base.
+    let base = [0.5_f64, 0.0, -0.5];
+    let model = json!({"trees": {"task": "multiclass", "link": "softmax", "base": base, "trees": []}});
+    let schema = Schema { classes: ["red", "green", "blue"].map(str::to_owned).to_vec(), ..schema(&["x"]) };
+    let rows = small(&[0.0; 6], &[0.0, 0.0, 1.0, 2.0, 2.0, 2.0], None);
+    let params = json!({"task": "multiclass", "model": model, "metrics": ["log_loss", "accuracy", "auc_ovr"]});
+    let spec = ProgramSpec { name: "metrics".into(), params, schema: schema.clone() };
+    let found = output(assert_independent_of_workers(&*spec.build().unwrap(), &rows.shards(2)));
+    let sum: f64 = base.iter().map(|b| math::exp(*b)).sum();
+    let loss = (2.0 * base[0] + base[1] + 3.0 * base[2]) / 6.0;
+    let value = |name: &str| found.segments["train"][name].unwrap();
+    assert_close(value("log_loss"), math::ln(sum) - loss, "log_loss");
+    assert_eq!((value("accuracy"), value("auc_ovr")), (1.0 / 3.0, 0.5));
+    assert_eq!(found.classes["train"].iter().map(|c| c.class.as_str()).collect::<Vec<_>>(), ["red", "green", "blue"]);
+    assert_eq!(found.confusion["train"].classes, schema.classes);
+}
+
 #[test]
 fn a_model_is_scored_on_the_way() {
     let model = Model::Linear(LinearModel { task: Task::Binary, intercept: -0.5, coefficients: vec![2.0] });
@@ -293,8 +420,16 @@ fn wrong_parameters_are_refused() {
         (json!({"task": "binary", "scores": "x"}), "there is no column `x`"),
         (json!({"task": "binary", "scores": "score", "metrics": ["neg_log_loss"]}), "without the minus sign"),
         (json!({"task": "binary", "model": model}), "the model's task is regression, not binary"),
-        (json!({"task": "ranking", "scores": "score"}), "unknown variant `ranking`"),
+        (json!({"task": "clustering", "scores": "score"}), "unknown variant `clustering`"),
+        (json!({"task": "ranking", "scores": "score", "metrics": ["auc"]}), "`auc` is not a metric of task ranking"),
         (json!({"task": "binary", "scores": "score", "per_pass": 0}), "must be at least 1"),
+        (json!({"task": "binary", "scores": "score", "segments": ["tset"]}), "`tset` is not a segment"),
+        (json!({"task": "binary", "scores": ["score", "score"]}), "task binary has one score a row"),
+        (json!({"task": "multiclass", "scores": "score"}), "two scores a row or more"),
+        (
+            json!({"task": "multiclass", "scores": ["score", "score"], "metrics": ["f1"]}),
+            "one of: f1_macro, f1_micro, f1_weighted",
+        ),
     ] {
         let message = error(params);
         assert!(message.contains(part), "{message}");

@@ -48,7 +48,7 @@ impl Counted {
             if key < span.first || key > span.last {
                 continue;
             }
-            if *target == 1.0 { yes.push(key) } else { no.push(key) }
+            if *target == scored.positive { yes.push(key) } else { no.push(key) }
         }
         let mut out = Self::of_one(yes, |counted| &mut counted.positive);
         out.merge(Self::of_one(no, |counted| &mut counted.negative));
@@ -153,8 +153,8 @@ mod tests {
     fn counted(rows: &[(f64, bool)]) -> Counted {
         let scores: Vec<f64> = rows.iter().map(|(score, _)| *score).collect();
         let target: Vec<f64> = rows.iter().map(|(_, positive)| f64::from(*positive)).collect();
-        let all = Span { segment: 0, first: 0, last: u64::MAX, rows: 0, unit: true };
-        Counted::of(&all, &Scored { scores: &scores, target: &target, weight: None })
+        let all = Span { ranking: 0, first: 0, last: u64::MAX, rows: 0, unit: true };
+        Counted::of(&all, &Scored { scores: &scores, target: &target, positive: 1.0, weight: None })
     }
 
     #[test]

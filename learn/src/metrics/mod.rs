@@ -1,16 +1,22 @@
 //! Exact distributed metrics. Names and what is known of them stand here; `sums` holds metrics that are sums over
-//! rows, `ranking` those that need rows in the order of their scores, `program` runs both over shards.
+//! rows, `multiclass` those that follow from a confusion matrix, `ranking` those that need rows in the order of their
+//! scores, `scoring` gives scores, `program` runs all over shards.
 
 mod counted;
+mod multiclass;
 mod program;
+mod queries;
 mod ranking;
+mod scoring;
 mod sums;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use multiclass::{ClassMetrics, Confusion, MOST_SHOWN};
 pub use program::{DEFAULT_PER_PASS, build};
+pub use queries::{Measure, QueryMetric};
 
 use crate::algorithm::LearnError;
 use crate::model::Task;
@@ -43,14 +49,53 @@ pub enum Metric {
     R2,
     /// Mean squared error.
     Mse,
+    /// Mean of the classes' F1, over classes that a row has or is predicted to have; 0 for one without a right row.
+    F1Macro,
+    /// F1 of all decisions together; where every row has one class it is the accuracy.
+    F1Micro,
+    /// Mean of the classes' F1, weighted by the weight of their rows.
+    F1Weighted,
+    /// Mean of the classes' precision, over the classes of [`Metric::F1Macro`]; 0 for one that is never predicted.
+    PrecisionMacro,
+    /// Mean of the classes' precision, weighted by the weight of their rows.
+    PrecisionWeighted,
+    /// Mean of the classes' recall, over the classes of [`Metric::F1Macro`]; 0 for one without a row.
+    RecallMacro,
+    /// Mean of the classes' recall, weighted by the weight of their rows.
+    RecallWeighted,
+    /// Mean of the classes' recall, over classes that a row has.
+    BalancedAccuracy,
+    /// Mean of each class's area against all others.
+    AucOvr,
+    /// Mean of each class's area against all others, weighted by the weight of its rows.
+    AucOvrWeighted,
+    /// How well queries are ranked.
+    Query(QueryMetric),
 }
 
 const BINARY: [Metric; 8] =
     [Metric::Auc, Metric::PrAuc, Metric::LogLoss, Metric::Brier, Metric::Accuracy, Metric::Precision, Metric::Recall, Metric::F1];
+/// Of scores that are no probabilities, where one of two classes says what an anomaly is.
+const ANOMALY: [Metric; 2] = [Metric::Auc, Metric::PrAuc];
 const REGRESSION: [Metric; 4] = [Metric::Rmse, Metric::Mae, Metric::R2, Metric::Mse];
 
+const MULTICLASS: [Metric; 12] = [
+    Metric::Accuracy,
+    Metric::BalancedAccuracy,
+    Metric::LogLoss,
+    Metric::F1Macro,
+    Metric::F1Micro,
+    Metric::F1Weighted,
+    Metric::PrecisionMacro,
+    Metric::PrecisionWeighted,
+    Metric::RecallMacro,
+    Metric::RecallWeighted,
+    Metric::AucOvr,
+    Metric::AucOvrWeighted,
+];
+
 /// What other systems call our metrics, with the same meaning and sign.
-const PEERS: [(&str, Metric); 23] = [
+const PEERS: &[(&str, Metric)] = &[
     ("roc_auc", Metric::Auc),
     ("areaUnderROC", Metric::Auc),
     ("auroc", Metric::Auc),
@@ -74,6 +119,17 @@ const PEERS: [(&str, Metric); 23] = [
     ("mean_squared_error", Metric::Mse),
     ("l2", Metric::Mse),
     ("RMSE", Metric::Rmse),
+    ("multi_logloss", Metric::LogLoss),
+    ("mlogloss", Metric::LogLoss),
+    ("balanced_accuracy_score", Metric::BalancedAccuracy),
+    ("roc_auc_ovr", Metric::AucOvr),
+    ("roc_auc_ovr_weighted", Metric::AucOvrWeighted),
+    ("precision_micro", Metric::F1Micro),
+    ("recall_micro", Metric::F1Micro),
+    ("weightedF1", Metric::F1Weighted),
+    ("weightedFMeasure", Metric::F1Weighted),
+    ("weightedPrecision", Metric::PrecisionWeighted),
+    ("weightedRecall", Metric::RecallWeighted),
 ];
 
 /// Scores that others negate so that larger is better. They are answered, never taken: a limit would have the wrong sign.
@@ -101,6 +157,17 @@ impl Metric {
             Metric::Mae => "mae",
             Metric::R2 => "r2",
             Metric::Mse => "mse",
+            Metric::F1Macro => "f1_macro",
+            Metric::F1Micro => "f1_micro",
+            Metric::F1Weighted => "f1_weighted",
+            Metric::PrecisionMacro => "precision_macro",
+            Metric::PrecisionWeighted => "precision_weighted",
+            Metric::RecallMacro => "recall_macro",
+            Metric::RecallWeighted => "recall_weighted",
+            Metric::BalancedAccuracy => "balanced_accuracy",
+            Metric::AucOvr => "auc_ovr",
+            Metric::AucOvrWeighted => "auc_ovr_weighted",
+            Metric::Query(metric) => metric.name(),
         }
     }
 
@@ -111,7 +178,7 @@ impl Metric {
         if let Some(metric) = of_task.iter().find(|m| m.name() == ours) {
             return Ok(*metric);
         }
-        let known = of_task.iter().map(|m| m.name()).collect::<Vec<_>>().join(", ");
+        let known = instead(task_name(task), name).join(", ");
         let message = if let Some((_, metric)) = NEGATED.iter().find(|(theirs, _)| *theirs == name) {
             format!("`{name}` is `{}` here, without the minus sign", metric.name())
         } else if find(ours).is_some() {
@@ -124,7 +191,7 @@ impl Metric {
 
     /// Whether rows must be ordered by their scores.
     fn is_ranked(self) -> bool {
-        matches!(self, Metric::Auc | Metric::PrAuc)
+        matches!(self, Metric::Auc | Metric::PrAuc | Metric::AucOvr | Metric::AucOvrWeighted)
     }
 }
 
@@ -132,25 +199,57 @@ fn metrics_of(task: Task) -> &'static [Metric] {
     match task {
         Task::Binary => &BINARY,
         Task::Regression => &REGRESSION,
+        Task::Multiclass => &MULTICLASS,
+        Task::Ranking => &queries::METRICS,
+        Task::Anomaly => &ANOMALY,
     }
 }
 
-fn task_name(task: Task) -> &'static str {
+/// Name of a task, as metrics know it.
+pub fn task_name(task: Task) -> &'static str {
     match task {
         Task::Binary => "binary",
         Task::Regression => "regression",
+        Task::Multiclass => "multiclass",
+        Task::Ranking => "ranking",
+        Task::Anomaly => "anomaly",
     }
 }
 
 fn find(name: &str) -> Option<Metric> {
-    BINARY.iter().chain(&REGRESSION).find(|m| m.name() == name).copied()
+    BINARY.iter().chain(&REGRESSION).chain(&MULTICLASS).chain(&queries::METRICS).find(|m| m.name() == name).copied()
 }
 
-/// Every metric of a task, `binary` or `regression`; none of other tasks.
+/// Metrics of a task to write in the place of one that it does not have: its averages over classes (`f1_macro` …
+/// for `f1`), or all.
+pub fn instead(task: &str, name: &str) -> Vec<&'static str> {
+    let of_task = known(task).iter().copied();
+    let ours = canonical_name(name);
+    let averages: Vec<_> = of_task.clone().filter(|n| n.strip_prefix(ours).is_some_and(|end| end.starts_with('_'))).collect();
+    if averages.is_empty() { of_task.collect() } else { averages }
+}
+
+/// Every metric of a task, `binary`, `regression`, `multiclass` or `ranking`; none of other tasks.
 pub fn known(task: &str) -> &'static [&'static str] {
     match task {
         "binary" => &["auc", "pr_auc", "log_loss", "brier", "accuracy", "precision", "recall", "f1"],
         "regression" => &["rmse", "mae", "r2", "mse"],
+        "multiclass" => &[
+            "accuracy",
+            "balanced_accuracy",
+            "log_loss",
+            "f1_macro",
+            "f1_micro",
+            "f1_weighted",
+            "precision_macro",
+            "precision_weighted",
+            "recall_macro",
+            "recall_weighted",
+            "auc_ovr",
+            "auc_ovr_weighted",
+        ],
+        "ranking" => &queries::NAMES,
+        "anomaly" => &["auc", "pr_auc"],
         _ => &[],
     }
 }
@@ -160,6 +259,10 @@ pub fn usual(task: &str) -> &'static [&'static str] {
     match task {
         "binary" => &["auc", "pr_auc", "log_loss", "brier", "accuracy", "f1"],
         "regression" => &["rmse", "mae", "r2"],
+        // Not the areas: they take a pass over the scores of each class.
+        "multiclass" => &["accuracy", "balanced_accuracy", "log_loss", "f1_macro"],
+        "ranking" => &queries::USUAL,
+        "anomaly" => &["auc", "pr_auc"],
         _ => &[],
     }
 }
@@ -167,7 +270,8 @@ pub fn usual(task: &str) -> &'static [&'static str] {
 /// Our name of a metric: a peer's name (`roc_auc`, `average_precision`) becomes ours, any other stays as it is.
 /// Negated scores (`neg_log_loss`) stay too, so they are refused; [`Metric::parse`] says what to write.
 pub fn canonical_name(name: &str) -> &str {
-    PEERS.iter().find(|(theirs, _)| *theirs == name).map_or(name, |(_, ours)| ours.name())
+    let ours = PEERS.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| ours.name());
+    ours.or_else(|| queries::canonical_name(name)).unwrap_or(name)
 }
 
 /// Whether a larger value is a better model; `None` for unknown names.
@@ -185,6 +289,12 @@ pub struct MetricsOutput {
     pub rows: BTreeMap<String, u64>,
     /// Segment name to metric name to the reason why it is not defined.
     pub undefined: BTreeMap<String, BTreeMap<String, String>>,
+    /// Many classes only: segment name to how each class fares, in the order of the schema's classes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, Vec<ClassMetrics>>,
+    /// Many classes only, up to [`MOST_SHOWN`]: segment name to what is taken for what.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub confusion: BTreeMap<String, Confusion>,
 }
 
 #[cfg(test)]
@@ -193,13 +303,13 @@ mod tests {
 
     #[test]
     fn names_agree() {
-        for task in [Task::Binary, Task::Regression] {
+        for task in [Task::Binary, Task::Regression, Task::Multiclass, Task::Ranking, Task::Anomaly] {
             let name = task_name(task);
             assert_eq!(metrics_of(task).iter().map(|m| m.name()).collect::<Vec<_>>(), known(name));
             assert!(usual(name).iter().all(|n| known(name).contains(n)));
             assert!(known(name).iter().all(|n| higher_is_better(n).is_some() && canonical_name(n) == *n));
         }
-        assert!(known("ranking").is_empty());
+        assert!(known("clustering").is_empty());
         assert_eq!((higher_is_better("auc"), higher_is_better("rmse"), higher_is_better("x")), (Some(true), Some(false), None));
     }
 
@@ -213,6 +323,14 @@ mod tests {
         let known = "use one of: rmse, mae, r2, mse";
         let other = format!("metrics: `auc` is not a metric of task regression, {known}");
         assert_eq!(parse(Task::Regression, "auc"), Err(other));
-        assert_eq!(parse(Task::Regression, "map"), Err(format!("metrics: `map` is not a known metric, {known}")));
+        assert_eq!(parse(Task::Regression, "map"), Err(format!("metrics: `map` is not a metric of task regression, {known}")));
+        assert_eq!(parse(Task::Regression, "gini"), Err(format!("metrics: `gini` is not a known metric, {known}")));
+        let averages = "is not a metric of task multiclass, use one of: f1_macro, f1_micro, f1_weighted";
+        for f1 in ["f1", "f1_score"] {
+            assert_eq!(parse(Task::Multiclass, f1), Err(format!("metrics: `{f1}` {averages}")));
+        }
+        assert_eq!(parse(Task::Multiclass, "weightedF1"), Ok(Metric::F1Weighted));
+        assert!(parse(Task::Multiclass, "roc_auc").is_err_and(|e| e.ends_with("use one of: auc_ovr, auc_ovr_weighted")));
+        assert!(parse(Task::Binary, "f1_macro").is_err_and(|e| e.contains("recall, f1")));
     }
 }

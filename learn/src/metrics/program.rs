@@ -1,17 +1,21 @@
 //! `metrics`: scores every segment and measures it. The first step adds up sums and counts scores by their leading
-//! bits; where ranks are asked, crowded cells are refined, then every step collects a bounded number of rows.
+//! bits; where ranks are asked, crowded cells are refined, then every step collects a bounded number of rows. Of many
+//! classes each has a ranking of its own against all others; a few classes at a time are ranked, so that what workers
+//! keep and send stays bounded.
 
 use serde::{Deserialize, Serialize};
 
+use super::multiclass::{Table, Tally};
+use super::queries::QueryMetrics;
 use super::ranking::{Cell, Entries, Scan, Span, spans};
+use super::scoring::{GROUP, Kept, Names, Scoring, segments, wrong};
 use super::sums::{Scored, Sums};
 use super::{Metric, MetricsOutput, task_name, usual};
 use crate::algorithm::{Algorithm, LearnError, Merge, Progress};
-use crate::kernels::Design;
 use crate::model::{Model, Task};
 use crate::program::{Erased, Program, ProgramSpec};
-use crate::shard::{EncodedShard, Schema, Segment};
-use crate::statistics::{PerSegment, Runs, merge_runs, numbers, params};
+use crate::shard::{EncodedShard, Segment};
+use crate::statistics::{PerSegment, Runs, merge_runs, params};
 
 /// Rows whose scores one step may collect where `per_pass` is not given: a partial stays below 32 MiB.
 pub const DEFAULT_PER_PASS: u64 = 1 << 20;
@@ -23,9 +27,11 @@ struct Params {
     #[serde(default)]
     model: Option<Model>,
     #[serde(default)]
-    scores: Option<String>,
+    scores: Option<Names>,
     #[serde(default)]
     metrics: Vec<String>,
+    #[serde(default)]
+    segments: Vec<String>,
     #[serde(default = "default_per_pass")]
     per_pass: u64,
 }
@@ -34,19 +40,11 @@ fn default_per_pass() -> u64 {
     DEFAULT_PER_PASS
 }
 
-/// Where scores come from.
-enum Source {
-    Model(Model),
-    /// A numeric column of the shards.
-    Column(usize),
-}
-
 struct Metrics {
     task: Task,
-    source: Source,
+    scoring: Scoring,
     metrics: Vec<Metric>,
     per_pass: u64,
-    schema: Schema,
 }
 
 /// What is to be done next, and everything known so far.
@@ -54,11 +52,14 @@ struct Metrics {
 struct State {
     phase: Phase,
     sums: PerSegment<Sums>,
-    /// Ascending cells of each segment.
-    cells: [Vec<Cell>; 3],
+    /// The first of the classes that are being ranked.
+    first: usize,
+    /// Ascending cells of each of their rankings.
+    cells: Vec<Vec<Cell>>,
     /// Spans still to be collected, the next one last.
     spans: Vec<Span>,
-    scans: [Scan; 3],
+    /// One for each ranking: class after class, each with its segments.
+    scans: Vec<Scan>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,9 +73,9 @@ enum Phase {
 enum Message {
     /// Sums, and the first count of scores if ranks are asked.
     Sum,
-    /// Counts inside these cells of (segment).
+    /// Counts inside these cells of (ranking), all of one group of classes.
     Refine(Vec<(usize, Cell)>),
-    /// Entries of these spans.
+    /// Entries of these spans, all of one group of classes.
     Collect(Vec<Span>),
 }
 
@@ -114,30 +115,52 @@ impl Metrics {
         self.metrics.iter().any(|m| m.is_ranked())
     }
 
-    /// Scores of a whole shard; empty where the column is not numeric, or the shard not as the model's schema says.
-    fn scores(&self, shard: &EncodedShard) -> Vec<f64> {
-        match &self.source {
-            Source::Model(_) if !self.follows_schema(shard) => Vec::new(),
-            Source::Model(model) => model.predict(&self.schema, shard, 0..shard.rows),
-            Source::Column(index) => {
-                let column = shard.columns.get(*index).and_then(|c| numbers(c, 0..shard.rows));
-                column.map(|c| c.into_owned()).unwrap_or_default()
-            }
+    /// The first of the classes whose scores a step reads from what is kept; `None` if it computes all scores itself.
+    fn kept_from(&self, message: &Message) -> Option<usize> {
+        let group_of = |ranking: usize| ranking / Segment::ALL.len() / GROUP * GROUP;
+        match message {
+            Message::Sum => (self.scoring.outputs == 1 || (self.ranked() && self.scoring.outputs <= GROUP)).then_some(0),
+            Message::Refine(cells) => cells.first().map(|(ranking, _)| group_of(*ranking)),
+            Message::Collect(spans) => spans.first().map(|span| group_of(span.ranking)),
         }
     }
 
-    fn follows_schema(&self, shard: &EncodedShard) -> bool {
-        let offsets = shard.offset.as_ref().is_none_or(|o| o.len() == shard.rows);
-        offsets && Design::new(&self.schema, shard, 0..shard.rows).is_ok()
-    }
-
+    /// Sums where a row has one score.
     fn sum<'a>(&self, shard: &EncodedShard, scored: impl Fn(usize) -> Option<Scored<'a>>) -> Partial {
         let part = |segment: Segment| {
-            let scored = scored(segment as usize).filter(|_| !shard.range(segment).is_empty())?;
+            let asked = self.scoring.segments[segment as usize] && !shard.range(segment).is_empty();
+            let scored = scored(segment as usize).filter(|_| asked)?;
             let counts = if self.ranked() { Cell::ALL.count(scored.scores) } else { Vec::new() };
             Some((Sums::of(self.task, &scored), counts))
         };
         Partial::Sum(Box::new(Segment::ALL.map(part)))
+    }
+
+    /// Sums of many classes, from the scores of all of them if they are kept.
+    fn sum_classes(&self, shard: &EncodedShard, target: &[f64], kept: Option<&Kept>) -> Partial {
+        let mut tallies = Segment::ALL.map(|_| Tally::new(self.scoring.outputs));
+        let mut add = |row: usize, scores: &[f64]| {
+            let weight = shard.weight.as_ref().map_or(1.0, |w| w[row]);
+            // Rows stand segment by segment: the row's is that of the last bound up to it.
+            let segment = shard.bounds[1..3].iter().filter(|bound| **bound <= row).count();
+            tallies[segment].add(scores, target[row], weight);
+        };
+        match kept {
+            Some(kept) => {
+                let mut scores = vec![0.0; self.scoring.outputs];
+                let asked = Segment::ALL.into_iter().filter(|segment| self.scoring.segments[*segment as usize]);
+                for row in asked.flat_map(|segment| shard.range(segment)) {
+                    scores.iter_mut().zip(kept.scores.chunks_exact(shard.rows)).for_each(|(s, class)| *s = class[row]);
+                    add(row, &scores);
+                }
+            }
+            None => match self.scoring.each_row(shard, add) {
+                Some(()) => {}
+                None => return Partial::Unfit,
+            },
+        }
+        let sums = tallies.map(|tally| Some(tally.finish()).filter(|sums| sums.rows > 0));
+        Partial::Sum(Box::new(sums.map(|sums| Some((sums?, Vec::new())))))
     }
 
     /// Takes in the first step's total.
@@ -148,11 +171,27 @@ impl Metrics {
             state.cells[i] = Cell::ALL.split(counts).collect();
             state.sums[i] = Some(sums);
         }
+        if self.task == Task::Multiclass {
+            self.begin_group(state, 0);
+        }
         Ok(())
     }
 
+    /// Begins with the rankings of some classes: all their rows are one cell each.
+    fn begin_group(&self, state: &mut State, first: usize) {
+        state.first = first;
+        let cells = |sums: &Option<Sums>| sums.iter().map(|sums| Cell::whole(sums.rows)).collect();
+        state.cells = self.scoring.group(first).flat_map(|_| state.sums.iter().map(cells)).collect();
+    }
+
+    /// The number of the first ranking under way.
+    fn first_ranking(state: &State) -> usize {
+        state.first * Segment::ALL.len()
+    }
+
     fn wide<'a>(&'a self, state: &'a State) -> impl Iterator<Item = (usize, Cell)> + 'a {
-        let cells = state.cells.iter().enumerate().flat_map(|(s, cells)| cells.iter().map(move |c| (s, *c)));
+        let rankings = (Self::first_ranking(state)..).zip(&state.cells);
+        let cells = rankings.flat_map(|(ranking, cells)| cells.iter().map(move |c| (ranking, *c)));
         cells.filter(|(_, c)| c.is_wide(self.per_pass))
     }
 
@@ -162,13 +201,27 @@ impl Metrics {
             state.phase = Phase::Refine;
             return Progress::Continue;
         }
-        for (segment, cells) in state.cells.iter_mut().enumerate() {
-            let unit = state.sums[segment].as_ref().is_some_and(|s| s.unit);
-            state.spans.extend(spans(segment, unit, &std::mem::take(cells), self.per_pass));
+        let first = Self::first_ranking(state);
+        for (i, cells) in state.cells.iter_mut().enumerate() {
+            let unit = state.sums[i % Segment::ALL.len()].as_ref().is_some_and(|s| s.unit);
+            state.spans.extend(spans(first + i, unit, &std::mem::take(cells), self.per_pass));
         }
         state.spans.reverse();
         state.phase = Phase::Collect;
         if state.spans.is_empty() { Progress::Done } else { Progress::Continue }
+    }
+
+    /// Goes on to the next classes when all spans are in.
+    fn after_spans(&self, state: &mut State) -> Progress {
+        let next = self.scoring.group(state.first).end;
+        if !state.spans.is_empty() {
+            return Progress::Continue;
+        }
+        if next >= self.scoring.outputs {
+            return Progress::Done;
+        }
+        self.begin_group(state, next);
+        self.next_phase(state)
     }
 
     /// The spans of the next step: as many as it may collect, at least one.
@@ -182,14 +235,39 @@ impl Metrics {
         state.spans.iter().rev().take_while(fits).copied().collect()
     }
 
-    fn value(&self, metric: Metric, sums: &Sums, scan: &Scan) -> Result<f64, &'static str> {
-        let value = match metric {
+    fn value(&self, metric: Metric, sums: &Sums, table: Option<&Table<'_>>, scans: &[Scan]) -> Result<f64, &'static str> {
+        let scan = |class: usize| &scans[class * Segment::ALL.len()];
+        let value = match (metric, table) {
             _ if !sums.can_weigh() => sums.value(metric),
-            Metric::Auc => scan.auc(),
-            Metric::PrAuc => scan.average_precision(),
-            _ => sums.value(metric),
+            (Metric::Auc, _) => scan(0).auc(),
+            (Metric::PrAuc, _) => scan(0).average_precision(),
+            (Metric::AucOvr, Some(table)) => table.area(false, |class| scan(class).auc()),
+            (Metric::AucOvrWeighted, Some(table)) => table.area(true, |class| scan(class).auc()),
+            (_, Some(table)) => table.value(metric),
+            (_, None) => sums.value(metric),
         }?;
         if value.is_finite() { Ok(value) } else { Err("the value is too large for a number") }
+    }
+
+    /// What is known of one segment goes into the result.
+    fn measure(&self, segment: Segment, sums: &Sums, scans: &[Scan], output: &mut MetricsOutput) {
+        let name = segment.name().to_owned();
+        output.rows.insert(name.clone(), sums.rows);
+        let table = (self.task == Task::Multiclass).then(|| Table::new(sums, self.scoring.outputs));
+        let values = output.segments.entry(name.clone()).or_default();
+        for metric in &self.metrics {
+            let value = self.value(*metric, sums, table.as_ref(), scans);
+            values.insert(metric.name().to_owned(), value.ok());
+            if let Err(reason) = value {
+                let reasons = output.undefined.entry(name.clone()).or_default();
+                reasons.insert(metric.name().to_owned(), reason.to_owned());
+            }
+        }
+        if let Some(table) = table.filter(|_| sums.can_weigh()) {
+            let names = self.scoring.names();
+            output.confusion.extend(table.confusion(&names).map(|confusion| (name.clone(), confusion)));
+            output.classes.insert(name, table.classes_of(&names));
+        }
     }
 }
 
@@ -198,8 +276,9 @@ fn check(task: Task, segment: Segment, sums: &Sums) -> Result<(), LearnError> {
     let faults = sums.faults;
     let name = segment.name();
     let target = match task {
-        Task::Binary => "a target other than 0 and 1: remove them or set `columns.positive`",
-        Task::Regression => "a missing or infinite target: remove them",
+        Task::Binary | Task::Anomaly => "a target other than 0 and 1: remove them or set `columns.positive`",
+        Task::Regression | Task::Ranking => "a missing or infinite target: remove them",
+        Task::Multiclass => "a target that is no class of the model: correct them",
     };
     let cases = [
         (faults.target, target),
@@ -212,9 +291,16 @@ fn check(task: Task, segment: Segment, sums: &Sums) -> Result<(), LearnError> {
     }
 }
 
-/// What a worker keeps of a shard: its scores, which no later step needs to compute again.
+/// What a worker keeps of a shard.
 #[derive(Default)]
-struct Scores(Option<Vec<f64>>);
+struct Scores(Option<Kept>);
+
+impl Scores {
+    /// What is kept of the classes from `first` on.
+    fn of(&self, first: usize) -> Option<&Kept> {
+        self.0.as_ref().filter(|kept| kept.first == first)
+    }
+}
 
 impl Algorithm for Metrics {
     type State = State;
@@ -225,8 +311,15 @@ impl Algorithm for Metrics {
     type Output = MetricsOutput;
 
     fn start(&self) -> Result<State, LearnError> {
-        let (sums, cells, scans) = Default::default();
-        Ok(State { phase: Phase::Sum, sums, cells, spans: Vec::new(), scans })
+        let segments = Segment::ALL.len();
+        Ok(State {
+            phase: Phase::Sum,
+            sums: PerSegment::default(),
+            first: 0,
+            cells: vec![Vec::new(); segments],
+            spans: Vec::new(),
+            scans: vec![Scan::default(); self.scoring.outputs * segments],
+        })
     }
 
     fn message(&self, state: &State) -> Message {
@@ -237,42 +330,53 @@ impl Algorithm for Metrics {
         }
     }
 
-    fn advance(&self, _: &Message, _: &[()], shard: &EncodedShard, local: &mut Scores) {
-        if local.0.is_none() {
-            local.0 = Some(self.scores(shard));
+    fn advance(&self, message: &Message, _: &[()], shard: &EncodedShard, local: &mut Scores) {
+        let first = self.kept_from(message).filter(|first| local.of(*first).is_none());
+        if let Some(first) = first {
+            local.0 = Some(self.scoring.keep(shard, first));
         }
     }
 
-    fn reads_columns(&self, _: &Message, local: &Scores) -> bool {
-        local.0.is_none()
+    fn reads_columns(&self, message: &Message, local: &Scores) -> bool {
+        self.kept_from(message).is_none_or(|first| local.of(first).is_none())
     }
 
     fn local_bytes(&self, local: &Scores) -> usize {
-        local.0.as_ref().map_or(0, |scores| scores.len() * size_of::<f64>())
+        local.0.as_ref().map_or(0, |kept| kept.scores.len() * size_of::<f64>())
     }
 
     fn partial(&self, message: &Message, _: &[()], shard: &EncodedShard, local: &Scores) -> Option<Partial> {
         if shard.rows == 0 {
             return None;
         }
-        let scores = local.0.as_deref().unwrap_or_default();
-        let lengths = [Some(scores.len()), shard.target.as_deref().map(<[f64]>::len), shard.weight.as_deref().map(<[f64]>::len)];
-        let fits = lengths.iter().flatten().all(|n| *n == shard.rows);
+        let kept = self.kept_from(message).map(|first| (self.scoring.group(first), local.of(first)));
+        let scores = kept.as_ref().map(|(_, kept)| kept.map_or(&[][..], |kept| &kept.scores));
+        let wanted = kept.as_ref().map_or(0, |(group, _)| group.len() * shard.rows);
+        let others = [shard.target.as_deref(), shard.weight.as_deref()].into_iter().flatten();
+        let fits = scores.is_none_or(|scores| scores.len() == wanted) && others.into_iter().all(|v| v.len() == shard.rows);
         let (Some(target), true) = (&shard.target, fits) else { return Some(Partial::Unfit) };
-        let scored = |segment: usize| {
-            let rows = shard.range(*Segment::ALL.get(segment)?);
+        let scored = |ranking: usize| {
+            let (class, segment) = (ranking / Segment::ALL.len(), ranking % Segment::ALL.len());
+            let rows = shard.bounds[segment]..shard.bounds[segment + 1];
+            let (group, kept) = kept.as_ref()?;
+            let at = class.checked_sub(group.start)? * shard.rows;
+            let scores = kept.as_ref()?.scores.get(at..at + shard.rows)?;
             let weight = shard.weight.as_ref().map(|w| &w[rows.clone()]);
-            Some(Scored { scores: &scores[rows.clone()], target: &target[rows], weight })
+            let positive = if self.scoring.outputs == 1 { 1.0 } else { class as f64 };
+            Some(Scored { scores: &scores[rows.clone()], target: &target[rows], positive, weight })
         };
         match message {
+            Message::Sum if self.scoring.outputs > 1 => {
+                Some(self.sum_classes(shard, target, local.of(0).filter(|_| kept.is_some())))
+            }
             Message::Sum => Some(self.sum(shard, scored)),
             Message::Refine(cells) => {
-                let counts = cells.iter().filter_map(|(segment, cell)| scored(*segment).map(|s| cell.count(s.scores)));
+                let counts = cells.iter().filter_map(|(ranking, cell)| scored(*ranking).map(|s| cell.count(s.scores)));
                 let counts: Vec<_> = counts.collect();
                 counts.iter().any(|c| !c.is_empty()).then_some(Partial::Refine(counts))
             }
             Message::Collect(spans) => {
-                let entries = spans.iter().filter_map(|span| scored(span.segment).map(|s| Entries::of(span, &s)));
+                let entries = spans.iter().filter_map(|span| scored(span.ranking).map(|s| Entries::of(span, &s)));
                 let entries: Vec<_> = entries.collect();
                 entries.iter().any(|e| !e.is_empty()).then_some(Partial::Collect(entries))
             }
@@ -302,67 +406,44 @@ impl Algorithm for Metrics {
             }
             Some(Partial::Collect(entries)) => {
                 for (entries, span) in entries.iter().zip(self.next_spans(state)) {
-                    state.scans[span.segment].take(entries);
+                    state.scans[span.ranking].take(entries);
                     state.spans.pop();
                 }
-                Ok(if state.spans.is_empty() { Progress::Done } else { Progress::Continue })
+                Ok(self.after_spans(state))
             }
         }
     }
 
     fn finish(&self, state: State) -> Result<MetricsOutput, LearnError> {
         let mut output = MetricsOutput::default();
-        for ((segment, sums), scan) in Segment::ALL.into_iter().zip(&state.sums).zip(&state.scans) {
-            let Some(sums) = sums else { continue };
-            let name = segment.name().to_owned();
-            output.rows.insert(name.clone(), sums.rows);
-            let values = output.segments.entry(name.clone()).or_default();
-            for metric in &self.metrics {
-                let value = self.value(*metric, sums, scan);
-                values.insert(metric.name().to_owned(), value.ok());
-                if let Err(reason) = value {
-                    let reasons = output.undefined.entry(name.clone()).or_default();
-                    reasons.insert(metric.name().to_owned(), reason.to_owned());
-                }
+        for (i, segment) in Segment::ALL.into_iter().enumerate() {
+            if let Some(sums) = &state.sums[i] {
+                self.measure(segment, sums, &state.scans[i..], &mut output);
             }
         }
         Ok(output)
     }
 }
 
-fn wrong<T>(name: &str, message: String) -> Result<T, LearnError> {
-    Err(LearnError::Param { name: name.to_owned(), message })
-}
-
-fn source(spec: &ProgramSpec, params: &mut Params) -> Result<Source, LearnError> {
-    match (params.model.take(), &params.scores) {
-        (Some(model), None) => {
-            model.check(&spec.schema)?;
-            if model.task() != params.task {
-                let (task, own) = (task_name(params.task), task_name(model.task()));
-                return wrong("task", format!("the model's task is {own}, not {task}"));
-            }
-            Ok(Source::Model(model))
-        }
-        (None, Some(name)) => match spec.schema.features.iter().position(|f| f.name == *name) {
-            Some(index) => Ok(Source::Column(index)),
-            None => wrong("scores", format!("there is no column `{name}`")),
-        },
-        _ => wrong("model", "give either `model` or `scores`".into()),
-    }
-}
-
-/// `metrics` with its parameters checked: `task` (binary, regression), `model` (as JSON) or `scores` (the name of a
-/// numeric column that holds them), `metrics` (names; the usual ones), `per_pass` (rows that one step collects).
+/// `metrics` with its parameters checked: `task` (binary, regression, multiclass, ranking), `model` (as JSON) or `scores` (the name
+/// of a numeric column that holds them; of many classes the names of all), `metrics` (names; the usual ones), `segments` (names; all), `per_pass`
+/// (rows that one step collects).
 pub fn build(spec: &ProgramSpec) -> Result<Box<dyn Program>, LearnError> {
     let mut params: Params = params(spec)?;
-    let source = source(spec, &mut params)?;
+    let scoring = Scoring::new(spec, params.task, params.model.take(), params.scores.as_ref(), segments(&params.segments)?)?;
     if params.per_pass == 0 {
-        return wrong("per_pass", "must be at least 1".into());
+        return Err(wrong("per_pass", "must be at least 1".into()));
     }
     let asked: Vec<&str> = params.metrics.iter().map(String::as_str).collect();
     let asked = if asked.is_empty() { usual(task_name(params.task)) } else { &asked };
     let metrics = asked.iter().map(|name| Metric::parse(params.task, name)).collect::<Result<Vec<_>, _>>()?;
-    let (task, per_pass, schema) = (params.task, params.per_pass, spec.schema.clone());
-    Ok(Box::new(Erased(Metrics { task, source, metrics, per_pass, schema })))
+    let (task, per_pass) = (params.task, params.per_pass);
+    if task == Task::Ranking {
+        let of = |metric: &Metric| if let Metric::Query(metric) = metric { Some(*metric) } else { None };
+        let metrics = metrics.iter().filter_map(of).collect();
+        let segments = scoring.segments;
+        let scores = Box::new(move |shard: &EncodedShard| scoring.keep(shard, 0).scores);
+        return Ok(Box::new(Erased(QueryMetrics { scores, metrics, segments })));
+    }
+    Ok(Box::new(Erased(Metrics { task, scoring, metrics, per_pass })))
 }

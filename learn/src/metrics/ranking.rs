@@ -33,6 +33,11 @@ impl Cell {
     /// Every key.
     pub const ALL: Cell = Cell { prefix: 0, depth: 0, rows: 0 };
 
+    /// Every key of so many rows.
+    pub fn whole(rows: u64) -> Cell {
+        Cell { rows, ..Cell::ALL }
+    }
+
     fn step(self) -> u32 {
         if self.depth == 0 { FIRST_BITS } else { NEXT_BITS }
     }
@@ -78,10 +83,11 @@ impl Cell {
     }
 }
 
-/// Neighbouring cells of a segment that one step collects; `first` to `last` key, both inclusive.
+/// Neighbouring cells of a ranking (a segment's rows by one score) that one step collects; `first` to `last` key, both
+/// inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Span {
-    pub segment: usize,
+    pub ranking: usize,
     pub first: u64,
     pub last: u64,
     pub rows: u64,
@@ -89,8 +95,8 @@ pub(super) struct Span {
     pub unit: bool,
 }
 
-/// Ascending cells of a segment as descending spans of at most `limit` rows (a single cell may hold more).
-pub(super) fn spans(segment: usize, unit: bool, cells: &[Cell], limit: u64) -> Vec<Span> {
+/// Ascending cells of a ranking as descending spans of at most `limit` rows (a single cell may hold more).
+pub(super) fn spans(ranking: usize, unit: bool, cells: &[Cell], limit: u64) -> Vec<Span> {
     let mut out: Vec<Span> = Vec::new();
     for cell in cells.iter().rev() {
         match out.last_mut() {
@@ -98,7 +104,7 @@ pub(super) fn spans(segment: usize, unit: bool, cells: &[Cell], limit: u64) -> V
                 span.first = cell.first();
                 span.rows += cell.rows;
             }
-            _ => out.push(Span { segment, first: cell.first(), last: cell.last(), rows: cell.rows, unit }),
+            _ => out.push(Span { ranking, first: cell.first(), last: cell.last(), rows: cell.rows, unit }),
         }
     }
     out
@@ -138,7 +144,7 @@ impl Entries {
         if span.unit {
             return Entries::Unit(Counted::of(span, scored));
         }
-        let keyed = scored.rows().map(|(s, y, w)| (key(s), y == 1.0, w));
+        let keyed = scored.rows().map(|(s, y, w)| (key(s), y == scored.positive, w));
         let mut rows: Vec<_> = keyed.filter(|(k, ..)| (span.first..=span.last).contains(k)).collect();
         rows.sort_by_key(|(k, ..)| *k);
         Entries::Weighted(runs_of_sorted(rows.into_iter().map(|(k, positive, w)| (k, Classes::of(positive, w)))))

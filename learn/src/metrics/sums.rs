@@ -8,11 +8,14 @@ use crate::algorithm::Merge;
 use crate::math;
 use crate::model::Task;
 use crate::statistics::compensated::Compensated;
+use crate::statistics::{Runs, merge_runs};
 
 /// Rows of one segment of a shard: what is scored, learnt and how much it weighs.
 pub(super) struct Scored<'a> {
     pub scores: &'a [f64],
     pub target: &'a [f64],
+    /// The target of rows that count as positive: 1, or the number of a class against all others.
+    pub positive: f64,
     /// Absent: all 1.
     pub weight: Option<&'a [f64]>,
 }
@@ -43,13 +46,15 @@ pub(super) struct Sums {
     pub faults: Faults,
     pub weight: Compensated,
     positive: Compensated,
-    loss: Compensated,
+    pub loss: Compensated,
     squared: Compensated,
     absolute: Compensated,
     true_positive: Compensated,
     false_positive: Compensated,
     correct: Compensated,
     target: Spread,
+    /// Many classes: weight by true class · classes + predicted class.
+    pub confusion: Runs<u32, Compensated>,
 }
 
 /// Weighted mean and sum of squared deviations of the target, over rows whose weight is not 0.
@@ -104,13 +109,18 @@ impl Merge for Spread {
 }
 
 /// −ln of a probability, clipped as scikit-learn does for f64.
-fn surprise(probability: f64) -> f64 {
+pub(super) fn surprise(probability: f64) -> f64 {
     let clipped = if probability < f64::EPSILON { f64::EPSILON } else { probability };
     -math::ln(if clipped > 1.0 - f64::EPSILON { 1.0 - f64::EPSILON } else { clipped })
 }
 
 impl Sums {
-    /// Sums of one segment of a shard.
+    /// No row yet, so that every weight is 1.
+    pub fn empty() -> Self {
+        Self { unit: true, ..Self::default() }
+    }
+
+    /// Sums of one segment of a shard where a row has one score.
     pub fn of(task: Task, scored: &Scored) -> Self {
         let mut sums = Self { unit: scored.weight.is_none_or(|w| w.iter().all(|w| *w == 1.0)), ..Self::default() };
         for (score, target, weight) in scored.rows() {
@@ -122,8 +132,8 @@ impl Sums {
             let error = target - score;
             sums.squared.add(weight * (error * error));
             match task {
-                Task::Binary => sums.add_class(score, target == 1.0, weight),
-                Task::Regression => sums.absolute.add(weight * error.abs()),
+                Task::Binary | Task::Anomaly => sums.add_class(score, target == 1.0, weight),
+                Task::Regression | Task::Multiclass | Task::Ranking => sums.absolute.add(weight * error.abs()),
             }
         }
         if task == Task::Regression {
@@ -135,8 +145,8 @@ impl Sums {
 
     fn fits(&mut self, task: Task, score: f64, target: f64, weight: f64) -> bool {
         let good_target = match task {
-            Task::Binary => target == 0.0 || target == 1.0,
-            Task::Regression => target.is_finite(),
+            Task::Binary | Task::Anomaly => target == 0.0 || target == 1.0,
+            Task::Regression | Task::Multiclass | Task::Ranking => target.is_finite(),
         };
         let good_weight = weight >= 0.0 && weight.is_finite();
         self.faults.target += u64::from(!good_target);
@@ -160,7 +170,7 @@ impl Sums {
         weight.is_finite() && weight > 0.0
     }
 
-    /// Value of a metric, or why it has none. Ranked metrics are not answered here.
+    /// Value of a metric, or why it has none. Ranked metrics and averages over classes are not answered here.
     pub fn value(&self, metric: Metric) -> Result<f64, &'static str> {
         let weight = self.weight.value();
         let mean = |sum: Compensated| Ok(sum.value() / weight);
@@ -179,7 +189,7 @@ impl Sums {
             // 2·tp + fp + fn = (tp + fp) + (tp + fn).
             Metric::F1 => ratio(2.0 * hits, hits + false_alarms + positive, "no row is positive or predicted positive"),
             Metric::R2 => self.r2(),
-            Metric::Auc | Metric::PrAuc => Err("not ranked"),
+            _ => Err("not a sum over rows"),
         }
     }
 
@@ -218,5 +228,6 @@ impl Merge for Sums {
         self.false_positive += right.false_positive;
         self.correct += right.correct;
         self.target.merge(right.target);
+        merge_runs(&mut self.confusion, right.confusion);
     }
 }
