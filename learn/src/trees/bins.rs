@@ -33,10 +33,8 @@ pub enum FeatureBins {
     Categories {
         /// Bin of a slot.
         bins: Vec<u8>,
-        /// Bins in use, the shared one of rare slots included.
+        /// Bins in use, those that several slots share included.
         count: u16,
-        /// The bin that rare slots share, if there is one.
-        other: Option<u8>,
     },
 }
 

@@ -7,20 +7,21 @@ use crate::algorithm::{Algorithm, Exchange, LearnError, Progress, Report};
 use crate::algorithms::scaling::ClassWeight;
 use crate::kernels::Level;
 use crate::model::Model;
-use crate::shard::{Column, EncodedShard, FeatureKind, Schema, Segment};
+use crate::shard::{EncodedShard, Schema, Segment};
 
-use super::bins::{Bins, FeatureBins, value_of};
-use super::edges::edges;
-use super::exact::ExactSum;
+use super::batch::Batch;
+use super::bins::Bins;
 use super::grown::{Grown, Split};
-use super::growth::{Growing, Rules, histogram_features};
 use super::histogram::Histogram;
 use super::local::{Context, Local};
 use super::model::TreeModel;
 use super::objective::Objective;
 use super::params::Settings;
-use super::partial::{Extent, LeafSum, Partial};
-use super::sample::{COLUMNS, Keys, chosen, threshold};
+use super::partial::{LeafSum, Partial};
+use super::ranges::histogram_features;
+use super::renewal::{Counts, Search, Sought};
+use super::renewing::Renewing;
+use super::sample::threshold;
 use super::split::Scale;
 use super::survey::Survey;
 
@@ -53,10 +54,10 @@ pub enum Chapter {
 pub struct Begin {
     /// How features are binned.
     pub bins: Bins,
-    /// The score of every row before any tree.
-    pub base: f64,
+    /// The scores of every row before any tree.
+    pub base: Vec<f64>,
     /// Multiplies the weights of the classes.
-    pub class_weight: Option<[f64; 2]>,
+    pub class_weight: Option<Vec<f64>>,
 }
 
 /// Losses after some trees: weighted means.
@@ -71,14 +72,23 @@ pub struct Losses {
 /// Where a fit stands.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    survey: Option<Survey>,
-    /// Edges of the numeric features so far, then the score to begin with.
-    edges: Vec<Vec<f32>>,
-    begin: Option<Begin>,
-    trees: Vec<Grown>,
-    /// After 0, 1, 2 … trees.
-    losses: Vec<Losses>,
-    growing: Option<Growing>,
+    pub(super) survey: Option<Survey>,
+    /// The quantile to begin with, while it is looked for.
+    pub(super) search: Option<Search>,
+    /// The quantile to begin with.
+    pub(super) quantile: Option<f64>,
+    /// Edges of the numeric features so far.
+    pub(super) edges: Vec<Vec<f32>>,
+    pub(super) begin: Option<Begin>,
+    /// One an output, round after round.
+    pub(super) trees: Vec<Grown>,
+    /// After 0, 1, 2 … rounds.
+    pub(super) losses: Vec<Losses>,
+    /// Units of gradients and hessians of each output.
+    pub(super) scales: Vec<Scale>,
+    pub(super) growing: Option<Batch>,
+    /// The same trees when they have all their splits, where leaves are quantiles.
+    pub(super) renewing: Option<Renewing>,
 }
 
 /// What a step asks of every shard.
@@ -88,7 +98,7 @@ pub enum Message {
     Survey,
     /// Values of some of the sampled columns.
     Sample {
-        /// Numbers of columns; that of the column after the last feature is the target.
+        /// Numbers of columns.
         columns: Vec<u32>,
         /// Below it a row is in the sample.
         threshold: Option<u64>,
@@ -98,10 +108,19 @@ pub enum Message {
         /// How many.
         trees: u32,
     },
-    /// Histograms of a tree under way.
-    Level(Part, Vec<u32>),
-    /// Exact sums of the leaves of a tree that has all its splits.
-    Leaves(Part, Vec<u32>),
+    /// Histograms of trees under way.
+    Level {
+        /// First feature, and the one after the last.
+        range: [u32; 2],
+        /// Trees with the nodes whose histograms are asked for.
+        parts: Vec<Part>,
+    },
+    /// Exact sums of the leaves of trees that have all their splits.
+    Leaves(Vec<Part>),
+    /// Weights of the targets by their size.
+    Targets(Sought),
+    /// Weights of the residuals of leaves by their size, part after part.
+    Residuals(Vec<Part>, Sought),
 }
 
 /// A tree under way.
@@ -113,6 +132,8 @@ pub struct Part {
     pub scale: Scale,
     /// Splits so far.
     pub splits: Vec<Split>,
+    /// Nodes that are asked for.
+    pub nodes: Vec<u32>,
 }
 
 /// The result of a fit.
@@ -120,7 +141,7 @@ pub struct Part {
 pub struct FittedTrees {
     /// The model.
     pub model: Model,
-    /// Trees in it.
+    /// Rounds of trees in it: of one tree each, or of one for each class.
     pub iterations: u32,
     /// Always: the number of trees is a parameter.
     pub converged: bool,
@@ -128,7 +149,7 @@ pub struct FittedTrees {
     pub loss: f64,
     /// What the user should know.
     pub warnings: Vec<String>,
-    /// Losses of the training rows after 0, 1, 2 … trees; of a forest only after none and after all.
+    /// Losses of the training rows after 0, 1, 2 … rounds; of a forest only after none and after all.
     pub train_loss: Vec<f64>,
     /// The same of the validation rows; empty without them.
     pub validation_loss: Vec<f64>,
@@ -152,13 +173,19 @@ impl Algorithm for Boosting {
 
     fn message(&self, state: &State) -> Message {
         let Some(survey) = &state.survey else { return Message::Survey };
+        if let Some(search) = &state.search {
+            return Message::Targets(search.sought().clone());
+        }
         if state.begin.is_none() {
             return Message::Sample { columns: self.next_columns(state), threshold: threshold(survey.rows) };
         }
-        let Some(growing) = &state.growing else { return Message::Slopes { trees: state.trees.len() as u32 } };
-        let part = Part { tree: growing.tree, scale: growing.scale, splits: growing.splits.clone() };
-        let build = growing.build();
-        if build.is_empty() { Message::Leaves(part, growing.leaves()) } else { Message::Level(part, build) }
+        match &state.growing {
+            None => Message::Slopes { trees: state.trees.len() as u32 },
+            Some(batch) => match (batch.message(&self.settings.limits, self.schema.features.len()), &state.renewing) {
+                (Message::Leaves(parts), Some(renewing)) => Message::Residuals(parts, renewing.sought().clone()),
+                (message, _) => message,
+            },
+        }
     }
 
     fn chapter(&self, state: &State, index: usize) -> Option<Chapter> {
@@ -174,10 +201,10 @@ impl Algorithm for Boosting {
         }
         let context = self.context(chapters);
         let advanced = match message {
-            Message::Survey | Message::Sample { .. } => Ok(()),
+            Message::Survey | Message::Sample { .. } | Message::Targets(_) => Ok(()),
             Message::Slopes { trees } => local.advance_to_slopes(context, shard, *trees as usize),
-            Message::Level(part, _) | Message::Leaves(part, _) => {
-                local.advance_to_splits(context, shard, part.tree as usize, part.scale, &part.splits)
+            Message::Level { parts, .. } | Message::Leaves(parts) | Message::Residuals(parts, _) => {
+                local.advance_to_splits(context, shard, parts)
             }
         };
         local.fault = advanced.err().map(|e| e.to_string());
@@ -189,6 +216,16 @@ impl Algorithm for Boosting {
 
     fn local_bytes(&self, local: &Local) -> usize {
         local.bytes()
+    }
+
+    fn sum_bytes(&self, message: &Message) -> usize {
+        match message {
+            Message::Level { range: [first, end], parts } => {
+                let nodes: usize = parts.iter().map(|part| part.nodes.len()).sum();
+                nodes * Histogram::most_bytes((end - first) as usize)
+            }
+            _ => 0,
+        }
     }
 
     fn partial(&self, message: &Message, chapters: &[Chapter], shard: &EncodedShard, local: &Local) -> Option<Partial> {
@@ -223,7 +260,9 @@ impl Algorithm for Boosting {
             Some(Partial::Sample(keys)) if state.survey.is_some() && state.begin.is_none() => self.take_sample(state, keys),
             Some(Partial::Slopes(extent)) if state.begin.is_some() && state.growing.is_none() => self.take_slopes(state, &extent),
             Some(Partial::Level(histograms)) if state.growing.is_some() => self.take_level(state, histograms),
-            Some(Partial::Leaves(sums)) if state.growing.is_some() => self.take_leaves(state, &sums),
+            Some(Partial::Leaves(sums)) if state.growing.is_some() && state.renewing.is_none() => self.take_leaves(state, &sums),
+            Some(Partial::Counts(counts)) if state.renewing.is_some() => self.take_residuals(state, &counts),
+            Some(Partial::Counts(counts)) if state.search.is_some() => self.take_targets(state, &counts),
             Some(_) => Err(LearnError::Data("a partial is of another step than the state".into())),
         }
     }
@@ -238,14 +277,16 @@ impl Algorithm for Boosting {
 
     fn finish(&self, state: State) -> Result<FittedTrees, LearnError> {
         let Some(begin) = &state.begin else { return Err(LearnError::Data("the fit has not begun".into())) };
+        let outputs = self.objective.outputs();
         let count = match self.settings.early_stopping {
             Some(_) => best_iteration(&state.losses),
-            None => state.trees.len(),
+            None => state.losses.len().saturating_sub(1),
         };
         let Some(losses) = state.losses.get(count) else { return Err(LearnError::Data("the fit has not ended".into())) };
         let factor = if self.settings.forest { 1.0 / count.max(1) as f64 } else { 1.0 };
-        let model = TreeModel::new(self.objective, begin, &state.trees[..count], factor)?;
-        let iterations = count as u32;
+        let model = TreeModel::new(self.objective, begin, &state.trees[..count * outputs], factor)?;
+        let model = self.weighed(model).after(self.settings.earlier.as_deref());
+        let iterations = (model.trees.len() / outputs) as u32;
         let warnings = self.warnings(&state, count);
         let (model, loss) = (Model::Trees(model), losses.train);
         let measured = |i: &usize| !self.settings.forest || [0, count].contains(i);
@@ -264,8 +305,8 @@ fn add(total: &mut Option<Partial>, partial: Partial) {
     }
 }
 
-/// Trees of the least validation loss, the fewest of equal ones.
-fn best_iteration(losses: &[Losses]) -> usize {
+/// Rounds of the least validation loss, the fewest of equal ones.
+pub(super) fn best_iteration(losses: &[Losses]) -> usize {
     let of = |l: &Losses| l.validation.unwrap_or(f64::INFINITY);
     let mut best = 0;
     for (i, loss) in losses.iter().enumerate() {
@@ -279,18 +320,6 @@ fn best_iteration(losses: &[Losses]) -> usize {
 impl Boosting {
     fn context<'a>(&'a self, chapters: &'a [Chapter]) -> Context<'a> {
         Context { settings: &self.settings, objective: self.objective, schema: &self.schema, level: self.level, chapters }
-    }
-
-    /// Columns that the sample is of: numeric features and, where predictions begin with a quantile, the target.
-    fn sampled(&self) -> Vec<u32> {
-        let features = self.schema.features.iter().enumerate();
-        let numeric = features.filter(|(_, f)| matches!(f.kind, FeatureKind::Numeric { .. })).map(|(j, _)| j as u32);
-        let target = self.objective.begins_with_quantile().map(|_| self.schema.features.len() as u32);
-        numeric.chain(target).collect()
-    }
-
-    fn next_columns(&self, state: &State) -> Vec<u32> {
-        self.sampled().into_iter().skip(state.edges.len()).take(COLUMNS).collect()
     }
 
     /// Adds what has a place in the total already; else gives the shard's own partial.
@@ -308,202 +337,54 @@ impl Boosting {
             Message::Survey => Ok(Some(Partial::Survey(Survey::of(&self.schema, self.objective, shard)?))),
             Message::Sample { columns, threshold } => Ok(Some(self.sample(shard, columns, *threshold)?)),
             Message::Slopes { .. } => Ok(local.extent().map(Partial::Slopes)),
-            Message::Level(part, build) => {
-                let features = self.schema.features.len();
-                let empty = || Partial::Level(build.iter().map(|_| Histogram::new(features)).collect());
+            Message::Level { range, parts } => {
+                let range = range[0] as usize..range[1] as usize;
+                let nodes = || parts.iter().flat_map(|part| &part.nodes);
+                let empty = || Partial::Level(nodes().map(|_| Histogram::of_range(range.clone())).collect());
                 if let Partial::Level(histograms) = total.get_or_insert_with(empty) {
-                    let chosen = histogram_features(&self.settings, features, part.tree);
-                    local.add_histograms(&chosen, build, histograms);
+                    let features = |tree| histogram_features(&self.settings, self.schema.features.len(), tree);
+                    local.add_histograms(parts, features, histograms);
                 }
                 Ok(None)
             }
-            Message::Leaves(part, leaves) => {
-                if let Partial::Leaves(sums) =
-                    total.get_or_insert_with(|| Partial::Leaves(vec![LeafSum::default(); leaves.len()]))
-                {
-                    local.add_leaves(part.scale, leaves, sums);
+            Message::Leaves(parts) => {
+                let leaves: usize = parts.iter().map(|part| part.nodes.len()).sum();
+                if let Partial::Leaves(sums) = total.get_or_insert_with(|| Partial::Leaves(vec![LeafSum::default(); leaves])) {
+                    local.add_leaves(self.objective.outputs(), parts, sums);
+                }
+                Ok(None)
+            }
+            Message::Targets(sought) => Ok(Some(Self::targets(shard, sought)?)),
+            Message::Residuals(parts, sought) => {
+                let empty = || Partial::Counts(vec![Counts::default(); sought.leaves()]);
+                if let Partial::Counts(counts) = total.get_or_insert_with(empty) {
+                    local.count_residuals(self.objective.outputs(), shard, parts, sought, counts);
                 }
                 Ok(None)
             }
         }
     }
 
-    fn sample(&self, shard: &EncodedShard, columns: &[u32], threshold: Option<u64>) -> Result<Partial, LearnError> {
-        let rows = chosen(self.settings.seed, shard.index, shard.range(Segment::Train).len(), threshold);
-        let offset = |row: usize| shard.offset.as_ref().map_or(0.0, |o| o[row]);
-        let of = |&column: &u32| {
-            let mut keys = Keys::default();
-            match shard.columns.get(column as usize) {
-                Some(Column::F32(x)) => rows.iter().for_each(|&row| keys.add(f64::from(x[row as usize]))),
-                Some(Column::F64(x)) => rows.iter().for_each(|&row| keys.add(x[row as usize])),
-                Some(_) => return Err(LearnError::Data(format!("column {column} of shard {} is not of numbers", shard.index))),
-                None => {
-                    let target = shard.target.as_deref().unwrap_or_default();
-                    rows.iter().for_each(|&row| keys.add(target[row as usize] - offset(row as usize)));
-                }
-            }
-            Ok(keys)
-        };
-        Ok(Partial::Sample(columns.iter().map(of).collect::<Result<_, _>>()?))
-    }
-
-    fn take_survey(&self, state: &mut State, survey: Survey) -> Result<Progress, LearnError> {
-        survey.check(&self.schema, self.objective)?;
-        if self.settings.early_stopping.is_some() && survey.validation.value() <= 0.0 {
-            return Err(LearnError::Data("`early_stopping` needs validation rows: set `split.validation`".into()));
+    /// Trees that were dropped for a while weigh less.
+    fn weighed(&self, mut model: TreeModel) -> TreeModel {
+        let outputs = model.outputs();
+        let rounds = model.trees.len() / outputs;
+        let weights = self.settings.dropout.as_ref().map(|schedule| schedule.weights(rounds)).unwrap_or_default();
+        for (trees, weight) in model.trees.chunks_mut(outputs).zip(weights) {
+            trees.iter_mut().flat_map(|tree| &mut tree.value).for_each(|value| *value *= weight);
         }
-        state.survey = Some(survey);
-        if self.next_columns(state).is_empty() {
-            self.begin(state)?;
-        }
-        Ok(Progress::Continue)
-    }
-
-    fn take_sample(&self, state: &mut State, keys: Vec<Keys>) -> Result<Progress, LearnError> {
-        let columns = self.next_columns(state);
-        if columns.len() != keys.len() {
-            return Err(LearnError::Data("a sample is of other columns than the step asked for".into()));
-        }
-        for (column, keys) in columns.into_iter().zip(keys) {
-            let sorted = keys.sorted();
-            let is_target = column as usize == self.schema.features.len();
-            match self.objective.begins_with_quantile().filter(|_| is_target) {
-                None => state.edges.push(edges(&sorted, self.settings.max_bins)),
-                Some(p) => {
-                    let at = ((sorted.len() as f64 * p) as usize).min(sorted.len().saturating_sub(1));
-                    state.edges.push(sorted.get(at).map(|&key| value_of(key)).into_iter().collect());
-                }
-            }
-        }
-        if self.next_columns(state).is_empty() {
-            self.begin(state)?;
-        }
-        Ok(Progress::Continue)
-    }
-
-    /// From survey and sample to bins and base score.
-    fn begin(&self, state: &mut State) -> Result<(), LearnError> {
-        let Some(survey) = &state.survey else { return Err(LearnError::Data("a sample came before the survey".into())) };
-        let mut sampled = std::mem::take(&mut state.edges).into_iter();
-        let features = self.schema.features.iter().zip(&survey.slots).map(|(feature, slots)| match &feature.kind {
-            FeatureKind::Numeric { .. } => FeatureBins::Numeric { edges: sampled.next().unwrap_or_default() },
-            _ => category_bins(slots, self.settings.max_bins),
-        });
-        let bins = Bins { features: features.collect() };
-        let class_weight = self.class_factors(survey);
-        let base = match sampled.next().and_then(|quantile| quantile.first().copied()) {
-            Some(quantile) => f64::from(quantile),
-            None => survey.base(self.objective, class_weight),
-        };
-        if !base.is_finite() {
-            return Err(LearnError::Data("targets overflow when they are summed: scale them down".into()));
-        }
-        state.begin = Some(Begin { bins, base, class_weight });
-        Ok(())
-    }
-
-    fn class_factors(&self, survey: &Survey) -> Option<[f64; 2]> {
-        let [negative, positive] = survey.weights.each_ref().map(ExactSum::value);
-        match self.class_weight {
-            ClassWeight::None => None,
-            ClassWeight::Given(factors) => Some(factors),
-            ClassWeight::Balanced => {
-                let total = negative + positive;
-                Some([total / (2.0 * negative), total / (2.0 * positive)])
-            }
-        }
-    }
-
-    fn take_slopes(&self, state: &mut State, extent: &Extent) -> Result<Progress, LearnError> {
-        let (Some(survey), Some(begin)) = (&state.survey, &state.begin) else {
-            return Err(LearnError::Data("gradients came before the survey".into()));
-        };
-        let [negative, positive] = survey.weights.each_ref().map(ExactSum::value);
-        let [a, b] = begin.class_weight.unwrap_or([1.0; 2]);
-        let train = extent.train.value() / (negative * a + positive * b);
-        let weight = survey.validation.value();
-        if self.settings.forest {
-            // Between no trees and all of them nothing is measured.
-            let last = state.losses.last().copied();
-            state.losses.extend(last.map(|l| std::iter::repeat_n(l, state.trees.len() - 1)).into_iter().flatten());
-        }
-        let validation = (weight > 0.0).then(|| extent.validation.value() / weight);
-        if extent.overflow || !train.is_finite() || validation.is_some_and(|v| !v.is_finite()) {
-            return Err(LearnError::Data(
-                "the loss overflows: scale the target, or set `learning_rate` lower or `min_child_weight` higher".into(),
-            ));
-        }
-        if state.losses.len() == state.trees.len() {
-            state.losses.push(Losses { train, validation });
-        }
-        let scale = Scale { gradient: f64::from(extent.gradient), hessian: f64::from(extent.hessian) };
-        let fitted = scale.gradient == 0.0 || scale.hessian == 0.0;
-        if fitted || state.trees.len() >= self.settings.trees as usize || self.has_stalled(state) {
-            return Ok(Progress::Done);
-        }
-        state.growing = Some(Growing::new(state.trees.len() as u32, scale));
-        Ok(Progress::Continue)
-    }
-
-    fn has_stalled(&self, state: &State) -> bool {
-        let waited = state.trees.len() - best_iteration(&state.losses);
-        self.settings.early_stopping.is_some_and(|rounds| waited >= rounds as usize)
-    }
-
-    fn take_level(&self, state: &mut State, histograms: Vec<Histogram>) -> Result<Progress, LearnError> {
-        let (Some(begin), Some(growing)) = (&state.begin, &mut state.growing) else {
-            return Err(LearnError::Data("histograms came before a tree was begun".into()));
-        };
-        let rules = Rules { settings: &self.settings, bins: &begin.bins, level: self.level };
-        growing.take(rules, histograms)?;
-        // A tree without splits adds nothing; where nothing is drawn, none after it would.
-        let drawn = [self.settings.subsample, self.settings.colsample_bytree, self.settings.colsample_bynode];
-        if !self.settings.forest && growing.build().is_empty() && growing.splits.is_empty() && drawn == [1.0; 3] {
-            state.growing = None;
-            return Ok(Progress::Done);
-        }
-        Ok(Progress::Continue)
-    }
-
-    fn take_leaves(&self, state: &mut State, sums: &[LeafSum]) -> Result<Progress, LearnError> {
-        let Some(growing) = state.growing.take() else {
-            return Err(LearnError::Data("sums of leaves came before a tree was begun".into()));
-        };
-        state.trees.push(growing.finish(&self.settings, sums)?);
-        if self.settings.forest && state.trees.len() < self.settings.trees as usize {
-            state.growing = Some(Growing::new(state.trees.len() as u32, growing.scale));
-        }
-        Ok(Progress::Continue)
+        model
     }
 
     fn warnings(&self, state: &State, count: usize) -> Vec<String> {
         let mut out = Vec::new();
-        if count == 0 || state.trees[..count].iter().all(|t| t.splits.is_empty()) {
-            out.push("no split gains anything: the model predicts one number for every row".into());
-        } else if state.trees.len() < self.settings.trees as usize && self.settings.early_stopping.is_none() {
+        if self.settings.earlier.is_some() && count == 0 {
+            out.push("no new tree makes the model better: it is the model that training went on from".into());
+        } else if count == 0 || state.trees[..count * self.objective.outputs()].iter().all(|t| t.splits.is_empty()) {
+            out.push("no split gains anything: the model predicts the same for every row".into());
+        } else if count < self.settings.trees as usize && self.settings.early_stopping.is_none() {
             out.push(format!("after {count} trees no split gains anything: there are no more trees"));
         }
         out
     }
-}
-
-/// A bin a slot; where there are too many the rarest share the last one.
-fn category_bins(counts: &[u64], most: usize) -> FeatureBins {
-    if counts.len() <= most {
-        return FeatureBins::Categories {
-            bins: (0..counts.len()).map(|i| i as u8).collect(),
-            count: counts.len() as u16,
-            other: None,
-        };
-    }
-    let mut order: Vec<usize> = (0..counts.len()).collect();
-    order.sort_by_key(|&i| (std::cmp::Reverse(counts[i]), i));
-    let mut own: Vec<usize> = order[..most - 1].to_vec();
-    own.sort_unstable();
-    let other = (most - 1) as u8;
-    let mut bins = vec![other; counts.len()];
-    for (bin, slot) in own.into_iter().enumerate() {
-        bins[slot] = bin as u8;
-    }
-    FeatureBins::Categories { bins, count: most as u16, other: Some(other) }
 }

@@ -4,6 +4,8 @@
 //! With |gradient| and hessian at most [`UNITS`] the halves of a cell cannot overflow before [`FLUSH`] rows; then
 //! they go to pairs of i64. Sums of integers commute: order, grouping and instruction set cannot show.
 
+use std::ops::Range;
+
 use super::layout::{Binned, PER_WORD};
 use super::{CELLS, MOST_ROWS};
 use crate::kernels::level::prefetch;
@@ -62,6 +64,8 @@ pub enum Features {
 /// A histogram that rows are added to.
 #[derive(Debug, Clone, Default)]
 pub struct Histogram {
+    /// The first feature, the first one of a word.
+    first: usize,
     features: usize,
     rows: u64,
     packed: Vec<u64>,
@@ -86,9 +90,23 @@ impl Histogram {
         Self { features, ..Self::default() }
     }
 
+    /// Without rows, of a range of features that begins with a word.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn of_range(range: Range<usize>) -> Self {
+        assert!(range.start.is_multiple_of(PER_WORD), "a range of whole words");
+        Self { first: range.start, features: range.len(), ..Self::default() }
+    }
+
     /// From sums: `CELLS` per feature.
     pub fn of_sums(features: usize, rows: u64, wide: Vec<Pair>) -> Self {
         Self { features, rows, wide, ..Self::default() }
+    }
+
+    /// Most bytes that a histogram of so many features takes, but for rows that wait.
+    pub fn most_bytes(features: usize) -> usize {
+        features * CELLS * (size_of::<u64>() + size_of::<Pair>())
     }
 
     /// Number of features.
@@ -106,16 +124,23 @@ impl Histogram {
     /// # Panics
     /// If a row is not in `binned` or has no pair.
     pub fn add(&mut self, binned: &Binned, pairs: &[u64], rows: &[u16], features: &Features) {
-        assert_eq!(binned.features(), self.features, "rows of the same features");
+        assert!(self.first + self.features <= binned.features(), "rows with these features");
         self.rows += rows.len() as u64;
-        if rows.len() < AT_ONCE && binned.stride() <= QUEUED_WORDS && *features == Features::All {
+        let is_whole = self.features == binned.features();
+        if rows.len() < AT_ONCE && binned.stride() <= QUEUED_WORDS && is_whole && *features == Features::All {
             return self.queue(binned, pairs, rows);
         }
         for rows in rows.chunks(FLUSH) {
             self.make_room(rows.len());
             match features {
-                Features::All => add_all(self.features, binned.words(), binned.stride(), pairs, rows, &mut self.packed),
-                Features::Some(list) => add_some(binned, pairs, rows, list, &mut self.packed),
+                Features::All => {
+                    let bins = Bins { words: binned.words(), stride: binned.stride(), first: self.first / PER_WORD };
+                    add_all(self.features, bins, pairs, rows, &mut self.packed);
+                }
+                Features::Some(list) => {
+                    let range = self.first..self.first + self.features;
+                    add_some(binned, pairs, rows, list, range, &mut self.packed);
+                }
             }
         }
     }
@@ -145,7 +170,8 @@ impl Histogram {
         }
         self.make_room(queue.pairs.len());
         let rows = &IN_ORDER[..queue.pairs.len()];
-        add_all(self.features, &queue.words, queue.stride, &queue.pairs, rows, &mut self.packed);
+        let bins = Bins { words: &queue.words, stride: queue.stride, first: 0 };
+        add_all(self.features, bins, &queue.pairs, rows, &mut self.packed);
         queue.words.clear();
         queue.pairs.clear();
         self.queue = queue;
@@ -237,14 +263,24 @@ impl Histogram {
     }
 }
 
+/// Bins by rows.
+#[derive(Clone, Copy)]
+struct Bins<'a> {
+    words: &'a [u64],
+    /// Words from a row to the next.
+    stride: usize,
+    /// The word of a row that the histogram begins with.
+    first: usize,
+}
+
 /// Every feature, in blocks whose cells stay in the cache.
-fn add_all(features: usize, bins: &[u64], stride: usize, pairs: &[u64], rows: &[u16], cells: &mut [u64]) {
+fn add_all(features: usize, bins: Bins<'_>, pairs: &[u64], rows: &[u16], cells: &mut [u64]) {
     let words = features.div_ceil(PER_WORD);
     for first in (0..words).step_by(BLOCK) {
         let count = BLOCK.min(words - first);
         let last = (features - (first + count - 1) * PER_WORD).min(PER_WORD);
         let cells = &mut cells[first * PER_WORD * CELLS..(first + count) * PER_WORD * CELLS];
-        let block = Block { bins, stride, first, pairs, rows };
+        let block = Block { bins: bins.words, stride: bins.stride, first: bins.first + first, pairs, rows };
         block.dispatch(count, last, cells);
     }
 }
@@ -309,12 +345,11 @@ impl Block<'_> {
     }
 }
 
-/// Some features, one by one.
-fn add_some(binned: &Binned, pairs: &[u64], rows: &[u16], features: &[u32], cells: &mut [u64]) {
-    for &feature in features {
-        let feature = feature as usize;
+/// Some features, one by one, as far as they are in a range.
+fn add_some(binned: &Binned, pairs: &[u64], rows: &[u16], features: &[u32], range: Range<usize>, cells: &mut [u64]) {
+    for feature in features.iter().map(|&j| j as usize).filter(|j| range.contains(j)) {
         let column = binned.column(feature);
-        let cells = &mut cells[feature * CELLS..(feature + 1) * CELLS];
+        let cells = &mut cells[(feature - range.start) * CELLS..][..CELLS];
         for &row in rows {
             let cell = &mut cells[usize::from(column[usize::from(row)])];
             *cell = cell.wrapping_add(pairs[usize::from(row)]);

@@ -6,14 +6,20 @@
 //!
 //! * data: [`sample`] → [`edges`] → [`bins`] → [`layout`]
 //! * a level of a tree on a shard: [`partition`], [`histogram`]; on the wire: [`wire`]
-//! * at the coordinator: [`split`] and [`category`] find splits, [`growth`] decides which to take
+//! * at the coordinator: [`split`] and [`category`] find splits, of a range of features each ([`ranges`]); [`growth`]
+//!   decides which to take, for several trees side by side ([`batch`])
+//! * beside the usual: [`renewal`] (leaves that are quantiles of residuals), [`dropout`] (trees that are left out for a while)
 //! * what is left: [`grown`] (in bins, what workers apply) and [`tree`] (in values, what a model keeps)
 //! * beside predictions: [`importance`], [`shap`]
+//! * gradients: [`slopes`] of rows, [`queries`] of rankings
 //! * [`boosting`] runs them as an [`crate::algorithm::Algorithm`], with an [`objective`]
 
+pub mod batch;
+mod beginning;
 pub mod bins;
 pub mod boosting;
 pub mod category;
+pub mod dropout;
 pub mod edges;
 pub mod exact;
 pub mod grown;
@@ -27,13 +33,20 @@ pub mod objective;
 pub mod params;
 pub mod partial;
 pub mod partition;
+pub mod queries;
+pub mod ranges;
+pub mod renewal;
+mod renewing;
+mod rounds;
 pub mod sample;
+mod scored;
 pub mod shap;
 pub mod slopes;
 pub mod split;
 pub mod survey;
 pub mod tree;
 pub mod wire;
+mod work;
 
 /// Cells of a feature in a histogram: 255 bins of values and one of missing ones.
 pub const CELLS: usize = 256;

@@ -26,9 +26,9 @@ pub struct TreeModel {
     pub task: Task,
     /// From score to prediction.
     pub link: Link,
-    /// The score before any tree.
-    pub base: f64,
-    /// In the order in which they add.
+    /// The score before any tree, one an output.
+    pub base: Vec<f64>,
+    /// In the order in which they add: tree `i` to output `i mod outputs`.
     pub trees: Vec<Tree>,
 }
 
@@ -43,7 +43,24 @@ impl TreeModel {
         if trees.iter().any(|t| t.value.iter().any(|v| !v.is_finite())) {
             return Err(LearnError::Data("leaf values overflow: scale the target, or set `l2` above 0".into()));
         }
-        Ok(Self { task: objective.task(), link: objective.link(), base: begin.base, trees })
+        Ok(Self { task: objective.task(), link: objective.link(), base: begin.base.clone(), trees })
+    }
+
+    /// The model with the base and the trees of an earlier one before its own, if there is one.
+    #[must_use]
+    pub fn after(self, earlier: Option<&Self>) -> Self {
+        match earlier {
+            None => self,
+            Some(earlier) => {
+                let trees = earlier.trees.iter().cloned().chain(self.trees).collect();
+                Self { base: earlier.base.clone(), trees, ..self }
+            }
+        }
+    }
+
+    /// Scores of a row: one, or one for each class.
+    pub fn outputs(&self) -> usize {
+        self.base.len()
     }
 
     /// Whether the model belongs to the schema.
@@ -51,7 +68,11 @@ impl TreeModel {
     /// # Errors
     /// It does not.
     pub fn check(&self, schema: &Schema) -> Result<(), LearnError> {
-        let features = schema.features.len();
+        let (features, classes) = (schema.features.len(), schema.classes.len());
+        if self.outputs() != if self.task == Task::Multiclass { classes } else { 1 } {
+            let outputs = self.outputs();
+            return Err(LearnError::Data(format!("the model has {outputs} scores a row, its schema has {classes} classes")));
+        }
         match self.trees.iter().position(|t| !t.is_sound(features)) {
             None => Ok(()),
             Some(i) => {
@@ -60,18 +81,21 @@ impl TreeModel {
         }
     }
 
-    /// Scores of some rows of a shard, its offsets included, by the first `trees` trees.
+    /// Scores of some rows of a shard, its offsets included, by the first `trees` trees: [`TreeModel::outputs`] for each
+    /// row, row after row.
     ///
     /// # Panics
     /// If the shard does not follow the schema that the model was checked against.
     pub fn scores(&self, schema: &Schema, shard: &EncodedShard, rows: Range<usize>, trees: usize) -> Vec<f64> {
         let offset = |row: usize| shard.offset.as_ref().map_or(0.0, |o| o[row]);
-        let mut out: Vec<f64> = rows.clone().map(|row| self.base + offset(row)).collect();
+        let outputs = self.outputs();
+        let mut out: Vec<f64> = rows.clone().flat_map(|row| self.base.iter().map(move |base| base + offset(row))).collect();
         let walkers: Vec<Walker<'_>> = self.trees[..trees.min(self.trees.len())].iter().map(Walker::new).collect();
         blocks(schema, shard, rows, |first, block| {
-            for walker in &walkers {
+            for (t, walker) in walkers.iter().enumerate() {
                 let leaves = walker.leaves(block);
-                for (score, leaf) in out[first..].iter_mut().zip(&leaves[..block.rows]) {
+                let scores = out[first * outputs + t % outputs..].iter_mut().step_by(outputs);
+                for (score, leaf) in scores.zip(&leaves[..block.rows]) {
                     *score += walker.tree.value[*leaf as usize];
                 }
             }
@@ -98,35 +122,25 @@ impl TreeModel {
         out
     }
 
-    /// Calls `with` for every row, with its number counted from the range's start.
-    pub(super) fn each_row(
-        &self,
-        schema: &Schema,
-        shard: &EncodedShard,
-        rows: Range<usize>,
-        mut with: impl FnMut(usize, Values<'_>),
-    ) {
-        blocks(schema, shard, rows, |first, block| {
-            for row in 0..block.rows {
-                with(first + row, Values(&block.values[row * block.features..][..block.features]));
-            }
-        });
-    }
-
-    /// Scores after each tree: `trees + 1` per row, row after row.
+    /// Scores after each round of one tree an output, and before the first: `(rounds + 1) · outputs` for each row, row
+    /// after row.
     ///
     /// # Panics
     /// As [`TreeModel::scores`].
     pub fn staged(&self, schema: &Schema, shard: &EncodedShard, rows: Range<usize>) -> Vec<f64> {
         let leaves = self.leaves(schema, shard, rows.clone());
         let offset = |row: usize| shard.offset.as_ref().map_or(0.0, |o| o[row]);
-        let mut out = Vec::with_capacity(leaves.len() + rows.len());
+        let outputs = self.outputs();
+        let mut out = Vec::with_capacity(leaves.len() + rows.len() * outputs);
         for (i, row) in rows.enumerate() {
-            let mut score = self.base + offset(row);
-            out.push(score);
-            for (tree, &leaf) in self.trees.iter().zip(&leaves[i * self.trees.len()..]) {
-                score += tree.value[leaf as usize];
-                out.push(score);
+            let leaves = &leaves[i * self.trees.len()..(i + 1) * self.trees.len()];
+            let mut scores: Vec<f64> = self.base.iter().map(|base| base + offset(row)).collect();
+            out.extend_from_slice(&scores);
+            for (trees, leaves) in self.trees.chunks(outputs).zip(leaves.chunks(outputs)) {
+                for ((score, tree), &leaf) in scores.iter_mut().zip(trees).zip(leaves) {
+                    *score += tree.value[leaf as usize];
+                }
+                out.extend_from_slice(&scores);
             }
         }
         out
@@ -156,42 +170,49 @@ struct Block {
 impl Block {
     fn fill(&mut self, schema: &Schema, shard: &EncodedShard, rows: Range<usize>) {
         self.rows = rows.len();
-        for (j, (column, feature)) in shard.columns.iter().zip(&schema.features).enumerate() {
-            let out = self.values[j..].iter_mut().step_by(self.features);
-            match (column, &feature.kind) {
-                (Column::F32(x), FeatureKind::Numeric { .. }) => {
-                    out.zip(&x[rows.clone()]).for_each(|(o, &x)| *o = round_up(f64::from(x)).to_bits());
-                }
-                (Column::F64(x), FeatureKind::Numeric { .. }) => {
-                    out.zip(&x[rows.clone()]).for_each(|(o, &x)| *o = round_up(x).to_bits());
-                }
-                (Column::Code(x), FeatureKind::Slots { names }) => {
-                    let known = |x: u32| if (x as usize) < names.len() { x } else { NO_SLOT };
-                    out.zip(&x[rows.clone()]).for_each(|(o, &x)| *o = known(x));
-                }
-                _ => panic!("encoded for another model: column `{}`", feature.name),
-            }
+        for j in 0..self.features {
+            feature_values(schema, shard, j, rows.clone(), self.values[j..].iter_mut().step_by(self.features));
         }
     }
 }
 
-/// The values of one row.
-#[derive(Clone, Copy)]
-pub(super) struct Values<'a>(&'a [u32]);
-
-impl Values<'_> {
-    /// Whether the row goes left at a split.
-    pub(super) fn goes_left(self, tree: &Tree, split: usize) -> bool {
-        let bits = self.0[tree.feature[split] as usize];
-        let x = f32::from_bits(bits);
-        let missing = if tree.categorical[split] { bits == NO_SLOT } else { x.is_nan() };
-        if missing {
-            tree.missing_left[split]
-        } else if tree.categorical[split] {
-            tree.slots[split].binary_search(&bits).is_ok()
-        } else {
-            x <= tree.threshold[split] as f32
+/// What some rows hold of feature `j`, as splits compare it: the bits of a number rounded up to f32, or a slot.
+///
+/// # Panics
+/// If the shard does not follow the schema.
+pub(super) fn feature_values<'a>(
+    schema: &Schema,
+    shard: &EncodedShard,
+    j: usize,
+    rows: Range<usize>,
+    out: impl Iterator<Item = &'a mut u32>,
+) {
+    let feature = &schema.features[j];
+    match (&shard.columns[j], &feature.kind) {
+        (Column::F32(x), FeatureKind::Numeric { .. }) => {
+            out.zip(&x[rows]).for_each(|(o, &x)| *o = round_up(f64::from(x)).to_bits());
         }
+        (Column::F64(x), FeatureKind::Numeric { .. }) => {
+            out.zip(&x[rows]).for_each(|(o, &x)| *o = round_up(x).to_bits());
+        }
+        (Column::Code(x), FeatureKind::Slots { names }) => {
+            let known = |x: u32| if (x as usize) < names.len() { x } else { NO_SLOT };
+            out.zip(&x[rows]).for_each(|(o, &x)| *o = known(x));
+        }
+        _ => panic!("encoded for another model: column `{}`", feature.name),
+    }
+}
+
+/// Whether a row with this value ([`feature_values`]) of a split's feature goes left.
+pub(super) fn goes_left(tree: &Tree, split: usize, bits: u32) -> bool {
+    let x = f32::from_bits(bits);
+    let missing = if tree.categorical[split] { bits == NO_SLOT } else { x.is_nan() };
+    if missing {
+        tree.missing_left[split]
+    } else if tree.categorical[split] {
+        tree.slots[split].binary_search(&bits).is_ok()
+    } else {
+        x <= tree.threshold[split] as f32
     }
 }
 
@@ -199,7 +220,8 @@ impl Values<'_> {
 #[derive(Clone, Copy)]
 struct Step {
     threshold: f32,
-    /// Column, and in the highest bit whether missing values go left.
+    /// Column, and in the highest bits whether missing values go left and whether the split is of categories; then the bits
+    /// of the threshold are the number of its set.
     feature: u32,
     /// Right child, left child.
     next: [u32; 2],
@@ -207,41 +229,74 @@ struct Step {
 
 /// Whether missing values go left.
 const MISSING_LEFT: u32 = 1 << 31;
+/// Whether a split is of categories.
+const CATEGORIES: u32 = 1 << 30;
+/// Bits that name the column.
+const COLUMN: u32 = CATEGORIES - 1;
+
+/// Slots that go left, a bit each.
+struct Slots(Vec<u64>);
+
+impl Slots {
+    fn new(slots: &[u32]) -> Self {
+        let words = slots.iter().max().map_or(0, |most| *most as usize / 64 + 1);
+        let mut bits = vec![0; words];
+        slots.iter().for_each(|slot| bits[*slot as usize / 64] |= 1 << (slot % 64));
+        Self(bits)
+    }
+
+    fn has(&self, slot: u32) -> bool {
+        self.0.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    }
+}
 
 /// A tree as it is walked: its splits, then its leaves.
 struct Walker<'a> {
     tree: &'a Tree,
     steps: Vec<Step>,
-    categorical: bool,
+    /// Of the splits of categories.
+    sets: Vec<Slots>,
 }
 
 impl<'a> Walker<'a> {
     fn new(tree: &'a Tree) -> Self {
         let splits = tree.splits();
         let place = |child: i32| if child < 0 { splits as u32 + !child as u32 } else { child as u32 };
-        let mut steps = Vec::with_capacity(2 * splits + 1);
+        let (mut steps, mut sets) = (Vec::with_capacity(2 * splits + 1), Vec::new());
         for i in 0..splits {
-            let feature = tree.feature[i] | if tree.missing_left[i] { MISSING_LEFT } else { 0 };
+            let mut feature = tree.feature[i] | if tree.missing_left[i] { MISSING_LEFT } else { 0 };
             let next = [place(tree.right[i]), place(tree.left[i])];
-            steps.push(Step { threshold: tree.threshold[i] as f32, feature, next });
+            let mut threshold = tree.threshold[i] as f32;
+            if tree.categorical[i] {
+                feature |= CATEGORIES;
+                threshold = f32::from_bits(sets.len() as u32);
+                sets.push(Slots::new(&tree.slots[i]));
+            }
+            steps.push(Step { threshold, feature, next });
         }
         for leaf in splits as u32..=2 * splits as u32 {
             steps.push(Step { threshold: 0.0, feature: 0, next: [leaf; 2] });
         }
-        Self { tree, steps, categorical: tree.categorical.iter().any(|&c| c) }
+        Self { tree, steps, sets }
     }
 
     /// The leaf of every row of a block.
     fn leaves(&self, block: &Block) -> [u32; ROWS] {
+        match self.sets.is_empty() {
+            true => self.leaves_by(block, Self::goes_by_number),
+            false => self.leaves_by(block, |step, bits| match step.feature & CATEGORIES {
+                0 => Self::goes_by_number(step, bits),
+                _ => self.goes_by_set(step, bits),
+            }),
+        }
+    }
+
+    /// The leaves where `goes_left` says where a value goes.
+    #[inline(always)]
+    fn leaves_by(&self, block: &Block, goes_left: impl Fn(Step, u32) -> bool) -> [u32; ROWS] {
         let mut out = [0; ROWS];
         let splits = self.tree.splits() as u32;
         if splits == 0 {
-            return out;
-        }
-        if self.categorical {
-            for (row, out) in out.iter_mut().enumerate().take(block.rows) {
-                *out = self.walk(Values(&block.values[row * block.features..][..block.features]));
-            }
             return out;
         }
         for (group, out) in out.as_chunks_mut::<STEP>().0.iter_mut().enumerate().take(block.rows.div_ceil(STEP)) {
@@ -253,9 +308,8 @@ impl<'a> Walker<'a> {
                 moving = false;
                 for l in 0..STEP {
                     let step = self.steps[at[l] as usize];
-                    let x = f32::from_bits(values[l * block.features + (step.feature & !MISSING_LEFT) as usize]);
-                    let missing = x.is_nan() & (step.feature & MISSING_LEFT != 0);
-                    at[l] = step.next[usize::from((x <= step.threshold) | missing)];
+                    let bits = values[l * block.features + (step.feature & COLUMN) as usize];
+                    at[l] = step.next[usize::from(goes_left(step, bits))];
                     moving |= at[l] < splits;
                 }
             }
@@ -264,16 +318,17 @@ impl<'a> Walker<'a> {
         out
     }
 
-    /// The leaf of one row, categories and all.
-    fn walk(&self, row: Values<'_>) -> u32 {
-        let mut at = 0;
-        loop {
-            let left = row.goes_left(self.tree, at);
-            let next = if left { self.tree.left[at] } else { self.tree.right[at] };
-            match usize::try_from(next) {
-                Ok(split) => at = split,
-                Err(_) => return !next as u32,
-            }
+    #[inline(always)]
+    fn goes_by_number(step: Step, bits: u32) -> bool {
+        let x = f32::from_bits(bits);
+        (x <= step.threshold) | (x.is_nan() & (step.feature & MISSING_LEFT != 0))
+    }
+
+    #[inline(always)]
+    fn goes_by_set(&self, step: Step, bits: u32) -> bool {
+        match bits {
+            NO_SLOT => step.feature & MISSING_LEFT != 0,
+            slot => self.sets[step.threshold.to_bits() as usize].has(slot),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What growing trees depends on. Names and defaults are those of LightGBM where it has them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,8 +9,12 @@ use serde_json::Value;
 use crate::algorithm::LearnError;
 use crate::params::{Params, wrong};
 use crate::shard::{FeatureKind, Schema};
+use crate::suggest::nearest;
 
 use super::MOST_BINS;
+use super::batch::Limits;
+use super::dropout::{self, Dropout, Schedule};
+use super::model::TreeModel;
 
 /// In which order nodes are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,8 +81,26 @@ pub struct Settings {
     pub interactions: Vec<Vec<u32>>,
     /// Trees without a better validation loss after which to stop.
     pub early_stopping: Option<u32>,
+    /// What trees are grown without; `None`: all trees before a tree stand.
+    pub dropout: Option<Arc<Schedule>>,
+    /// The model whose trees stand before the first.
+    pub earlier: Option<Arc<TreeModel>>,
     /// Which splits are worth it.
     pub regularization: Regularization,
+    /// What a step may cost.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// The number by which a tree draws: after those of the model that the fit goes on from, as if all were one fit.
+    pub fn drawn(&self, tree: u32) -> u64 {
+        u64::from(tree) + self.earlier.as_ref().map_or(0, |model| model.trees.len() as u64)
+    }
+
+    /// The number by which a round draws, as [`Settings::drawn`].
+    pub fn drawn_round(&self, round: usize) -> u64 {
+        round as u64 + self.earlier.as_ref().map_or(0, |model| (model.trees.len() / model.outputs()) as u64)
+    }
 }
 
 /// Most trees.
@@ -129,6 +152,14 @@ const PEERS: &[(&str, &str)] = &[
     ("scale_pos_weight", "write `class_weight: {1: w}`"),
     ("is_unbalance", "write `class_weight: balanced`"),
     ("loss", "the name here is `objective`"),
+    ("rate_drop", "the name here is `drop_rate`, with `boosting: dart`"),
+    ("booster", "write `boosting: dart`, or nothing for plain trees"),
+    ("boosting_type", "the name here is `boosting`"),
+    ("init_model", "write `warm_start: MODEL@VERSION`"),
+    ("xgb_model", "write `warm_start: MODEL@VERSION`"),
+    ("lambdarank_truncation_level", "the name here is `truncation_level`"),
+    ("lambdarank_num_pair_per_sample", "pairs are chosen by `truncation_level`"),
+    ("group", "write `columns.query`: the column that says which rows are ranked together"),
 ];
 
 /// A name that a peer uses is answered with the one here.
@@ -200,9 +231,10 @@ pub fn settings(params: &Params<'_>, schema: &Schema) -> Result<Settings, LearnE
         None => depth,
         Some(_) => Some(whole(params, "max_depth", 6, 1, MOST_DEPTH)?),
     };
+    let (seed, trees) = (seed(params)?, whole(params, "trees", 100, 1, MOST_TREES)?);
     Ok(Settings {
-        seed: seed(params)?,
-        trees: whole(params, "trees", 100, 1, MOST_TREES)?,
+        seed,
+        trees,
         learning_rate: share(params, "learning_rate", 0.1)?,
         growth,
         max_depth,
@@ -216,7 +248,10 @@ pub fn settings(params: &Params<'_>, schema: &Schema) -> Result<Settings, LearnE
         bootstrap: false,
         interactions: interactions(params, schema)?,
         early_stopping: early_stopping(params)?,
+        dropout: dropout(params, seed, trees)?,
+        earlier: None,
         regularization: regularization(params, schema)?,
+        limits: Limits::default(),
     })
 }
 
@@ -224,6 +259,31 @@ pub fn settings(params: &Params<'_>, schema: &Schema) -> Result<Settings, LearnE
 fn seed(params: &Params<'_>) -> Result<u64, LearnError> {
     let Some(value) = params.get("seed") else { return Ok(0) };
     value.as_u64().ok_or_else(|| wrong("seed", value, "a whole number from 0 on"))
+}
+
+/// `boosting: dart` with what belongs to it.
+fn dropout(params: &Params<'_>, seed: u64, trees: u32) -> Result<Option<Arc<Schedule>>, LearnError> {
+    const OWN: [&str; 3] = ["drop_rate", "max_drop", "skip_drop"];
+    let refuse = |name: &str, message: &str| Err(LearnError::Param { name: name.into(), message: message.into() });
+    if !params.choice("boosting", &[("gbdt", false), ("dart", true)])? {
+        return match OWN.iter().find(|name| params.get(name).is_some()) {
+            Some(name) => refuse("boosting", &format!("`{name}` belongs to `boosting: dart`, which is not set")),
+            None => Ok(None),
+        };
+    }
+    if early_stopping(params)?.is_some() {
+        return refuse("early_stopping", "not with `boosting: dart`: later trees change the weights of earlier ones");
+    }
+    if trees > dropout::MOST_TREES {
+        return refuse("trees", &format!("at most {} with `boosting: dart`", dropout::MOST_TREES));
+    }
+    let part = |name: &str, default: f64| {
+        let value = params.non_negative(name, default)?;
+        if value <= 1.0 { Ok(value) } else { Err(wrong(name, &Value::from(value), "a number from 0 to 1")) }
+    };
+    let dropout =
+        Dropout { rate: part("drop_rate", 0.1)?, most: params.positive_whole("max_drop", 50)?, skip: part("skip_drop", 0.5)? };
+    Ok(Some(Arc::new(Schedule::new(dropout, seed, trees))))
 }
 
 /// `{rounds: n}`, or nothing.
@@ -238,13 +298,26 @@ fn early_stopping(params: &Params<'_>) -> Result<Option<u32>, LearnError> {
     rounds.map(Some).ok_or_else(|| wrong("early_stopping", &Value::Object(map.clone()), expected))
 }
 
+/// Names that fit into a message.
+const NAMED: usize = 20;
+
+fn some(names: Vec<&str>) -> String {
+    let named = names[..names.len().min(NAMED)].join(", ");
+    if names.len() > NAMED { format!("{named} and {} more", names.len() - NAMED) } else { named }
+}
+
 /// Number of a column; without a schema columns are not known yet: names are checked when it is.
 fn column(parameter: &str, schema: &Schema, name: &str) -> Result<Option<usize>, LearnError> {
     let found = schema.features.iter().position(|f| f.name == name);
     if found.is_some() || schema.features.is_empty() {
         return Ok(found);
     }
-    Err(LearnError::Param { name: parameter.into(), message: format!("there is no feature `{name}`") })
+    let names = || schema.features.iter().map(|f| f.name.as_str());
+    let hint = match nearest(name, names()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("features are {}", some(names().collect())),
+    };
+    Err(LearnError::Param { name: parameter.into(), message: format!("there is no feature `{name}`; {hint}") })
 }
 
 fn monotone(params: &Params<'_>, schema: &Schema) -> Result<Vec<i8>, LearnError> {
@@ -262,7 +335,10 @@ fn monotone(params: &Params<'_>, schema: &Schema) -> Result<Vec<i8>, LearnError>
             // Trees see the column before its scale.
             FeatureKind::Numeric { scale, .. } if scale < 0.0 => -direction,
             FeatureKind::Numeric { .. } => direction,
-            _ => return Err(LearnError::Param { name: "monotone".into(), message: format!("feature `{name}` has no order") }),
+            _ => {
+                let message = format!("feature `{name}` has no order: its values are categories; name numbers only");
+                return Err(LearnError::Param { name: "monotone".into(), message });
+            }
         };
     }
     Ok(out)

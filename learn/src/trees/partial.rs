@@ -6,6 +6,7 @@ use crate::algorithm::Merge;
 
 use super::exact::ExactSum;
 use super::histogram::Histogram;
+use super::renewal::Counts;
 use super::sample::Keys;
 use super::split::Scale;
 use super::survey::Survey;
@@ -19,10 +20,12 @@ pub enum Partial {
     Sample(Vec<Keys>),
     /// Extent of the gradients, and losses.
     Slopes(Extent),
-    /// Histograms of nodes.
+    /// Histograms of nodes, tree after tree.
     Level(Vec<Histogram>),
-    /// Exact sums of leaves.
+    /// Exact sums of leaves, tree after tree.
     Leaves(Vec<LeafSum>),
+    /// Weights of residuals, a leaf each.
+    Counts(Vec<Counts>),
     /// The shard cannot be read as the schema says.
     Fault(String),
 }
@@ -30,10 +33,8 @@ pub enum Partial {
 /// Extent of the gradients of some rows, and losses.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Extent {
-    /// Largest |gradient|.
-    pub gradient: f32,
-    /// Largest hessian.
-    pub hessian: f32,
+    /// Largest |gradient| and largest hessian of each output.
+    pub most: Vec<[f32; 2]>,
     /// Whether a gradient or hessian is not finite.
     pub overflow: bool,
     /// Sum of weight · loss of the training rows.
@@ -71,8 +72,9 @@ impl LeafSum {
 
 impl Merge for Extent {
     fn merge(&mut self, right: Self) {
-        self.gradient = if right.gradient > self.gradient { right.gradient } else { self.gradient };
-        self.hessian = if right.hessian > self.hessian { right.hessian } else { self.hessian };
+        for (a, b) in self.most.iter_mut().flatten().zip(right.most.into_iter().flatten()) {
+            *a = if b > *a { b } else { *a };
+        }
         self.overflow |= right.overflow;
         self.train.merge(&right.train);
         self.validation.merge(&right.validation);
@@ -94,7 +96,7 @@ impl Merge for Partial {
             (Partial::Sample(a), Partial::Sample(b)) if a.len() == b.len() => {
                 a.iter_mut().zip(b).for_each(|(a, b)| a.merge(b));
             }
-            (Partial::Slopes(a), Partial::Slopes(b)) => a.merge(b),
+            (Partial::Slopes(a), Partial::Slopes(b)) if a.most.len() == b.most.len() => a.merge(b),
             (Partial::Level(a), Partial::Level(b)) if features(a) == features(&b) => {
                 a.iter_mut().zip(b).for_each(|(a, b)| a.merge(b));
             }
@@ -104,6 +106,9 @@ impl Merge for Partial {
                     a.gradient += b.gradient;
                     a.hessian += b.hessian;
                 }
+            }
+            (Partial::Counts(a), Partial::Counts(b)) if a.len() == b.len() => {
+                a.iter_mut().zip(b).for_each(|(a, b)| a.merge(b));
             }
             _ => *self = Partial::Fault("partials of two different steps met".into()),
         }

@@ -1,11 +1,12 @@
 //! Gradients and hessians of rows from their scores, and their rounding to 16 bits. Loops over lanes with the bits of
-//! every instruction set; gradients are kept as f32 pairs.
+//! every instruction set; gradients are kept as f32 pairs. Of many outputs each has its own scores and slopes, one
+//! output after the other.
 
 use crate::kernels::level::Kernel;
 use crate::kernels::{LANES, Level, Vector, lane_sum};
 
 use super::histogram::UNITS;
-use super::objective::{Objective, Row};
+use super::objective::{Classes, Objective, Row};
 use super::split::Scale;
 
 /// Gradient and hessian of a row, its weight within.
@@ -18,38 +19,38 @@ pub struct Known<'a> {
     pub target: &'a [f64],
     /// Row weights; absent: all 1.
     pub weight: Option<&'a [f64]>,
-    /// Multiplies the weights of rows with target 0 and 1.
-    pub class_weight: Option<[f64; 2]>,
+    /// Multiplies the weights of rows, one a class.
+    pub class_weight: Option<&'a [f64]>,
 }
 
 /// What rows have in common.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Summary {
-    /// Largest |gradient|.
-    pub gradient: f32,
-    /// Largest hessian.
-    pub hessian: f32,
+    /// Largest |gradient| and largest hessian of each output.
+    pub most: Vec<[f32; 2]>,
     /// Whether a gradient or hessian is not finite.
     pub overflow: bool,
     /// Sum of weight · loss.
     pub loss: f64,
 }
 
-/// Gradients and hessians of rows. With an empty `out` only the loss is of use.
+/// Gradients and hessians of rows: the scores of an output stand `stride` after those of the one before it, its slopes
+/// follow the others' at once. With an empty `out` only the loss is of use.
 ///
 /// # Panics
-/// If the lengths differ.
-pub fn slopes(level: Level, objective: Objective, scores: &[f64], known: Known<'_>, out: &mut [Slope]) -> Summary {
-    let rows = scores.len();
-    assert_eq!(known.target.len(), rows, "a target a row");
+/// If the lengths differ, or the objective is a ranking: see [`super::queries::query_slopes`].
+pub fn slopes(level: Level, objective: Objective, scores: &[f64], stride: usize, known: Known<'_>, out: &mut [Slope]) -> Summary {
+    let (rows, outputs) = (known.target.len(), objective.outputs());
+    assert!(outputs > 0 && scores.len() >= (outputs - 1) * stride + rows, "a score a row and output");
     assert!(known.weight.is_none_or(|w| w.len() == rows), "a weight a row");
-    assert!(out.is_empty() || out.len() == rows, "a pair a row");
-    level.run(Slopes { objective, scores, known, out })
+    assert!(out.is_empty() || out.len() == rows * outputs, "a pair a row and output");
+    level.run(Slopes { objective, scores, stride, known, out })
 }
 
 struct Slopes<'a> {
     objective: Objective,
     scores: &'a [f64],
+    stride: usize,
     known: Known<'a>,
     out: &'a mut [Slope],
 }
@@ -64,14 +65,19 @@ impl Kernel for Slopes<'_> {
             Objective::Binary(row) => self.rows(row),
             Objective::Huber(row) => self.rows(row),
             Objective::Quantile(row) => self.rows(row),
+            Objective::Absolute(row) => self.rows(row),
             Objective::Poisson(row) => self.rows(row),
             Objective::Tweedie(row) => self.rows(row),
             Objective::Gamma(row) => self.rows(row),
+            Objective::Lambdarank(_) | Objective::Map(_) => panic!("a ranking has losses of queries, not of rows"),
+            Objective::Multiclass(classes) => self.classes(classes),
+            Objective::Shares(classes) => self.classes(classes),
         }
     }
 }
 
 /// Running extremes and sums, a lane each.
+#[derive(Clone, Default)]
 struct Lanes {
     gradient: [f32; LANES],
     hessian: [f32; LANES],
@@ -79,17 +85,41 @@ struct Lanes {
     loss: [f64; LANES],
 }
 
+impl Lanes {
+    /// Largest |gradient| and largest hessian.
+    fn most(&self) -> [f32; 2] {
+        [self.gradient, self.hessian].map(|lanes| lanes.into_iter().fold(0.0, |a, b| if b > a { b } else { a }))
+    }
+
+    fn overflow(&self) -> bool {
+        self.overflow.into_iter().any(|o| o)
+    }
+
+    /// Takes in slopes.
+    #[inline(always)]
+    fn take(&mut self, gradient: &[f32; LANES], hessian: &[f32; LANES]) {
+        for l in 0..LANES {
+            let (g, h) = (gradient[l].abs(), hessian[l]);
+            self.gradient[l] = if g > self.gradient[l] { g } else { self.gradient[l] };
+            self.hessian[l] = if h > self.hessian[l] { h } else { self.hessian[l] };
+            self.overflow[l] |= !g.is_finite() | !h.is_finite();
+        }
+    }
+}
+
 impl Slopes<'_> {
     #[inline(always)]
     fn rows<R: Row>(self, row: R) -> Summary {
-        let Self { scores, known, out, .. } = self;
-        let mut lanes = Lanes { gradient: [0.0; LANES], hessian: [0.0; LANES], overflow: [false; LANES], loss: [0.0; LANES] };
+        let Self { known, out, .. } = self;
+        let scores = &self.scores[..known.target.len()];
+        let factors = known.class_weight.map(|w| [w[0], w[1]]);
+        let mut lanes = Lanes::default();
         let (blocks, tail) = scores.as_chunks::<LANES>();
         let targets = known.target.as_chunks::<LANES>().0;
         let weights = known.weight.map(|w| w.as_chunks::<LANES>().0);
         for (b, (score, target)) in blocks.iter().zip(targets).enumerate() {
             let mut weight = weights.map_or([1.0; LANES], |w| w[b]);
-            by_class(known.class_weight, target, &mut weight);
+            by_class(factors, target, &mut weight);
             let pairs = block(row, score, target, &weight, &mut lanes);
             if let Some(out) = out.as_chunks_mut::<LANES>().0.get_mut(b) {
                 *out = pairs;
@@ -105,21 +135,59 @@ impl Slopes<'_> {
             if let Some(w) = known.weight {
                 weight[..n].copy_from_slice(&w[at..]);
             }
-            by_class(known.class_weight, &target, &mut weight);
+            by_class(factors, &target, &mut weight);
             let pairs = block(row, &score, &target, &weight, &mut lanes);
             // Whoever wants the losses only gives no room for slopes.
             if let Some(out) = out.get_mut(at..at + n) {
                 out.copy_from_slice(&pairs[..n]);
             }
         }
-        let most = |lanes: [f32; LANES]| lanes.into_iter().fold(0.0, |a, b| if b > a { b } else { a });
+        Summary { most: vec![lanes.most()], overflow: lanes.overflow(), loss: lane_sum(&lanes.loss) }
+    }
+
+    /// The same for objectives with a score for each class.
+    #[inline(always)]
+    fn classes<C: Classes>(self, classes: C) -> Summary {
+        let (outputs, rows) = (self.objective.outputs(), self.known.target.len());
+        let Self { known, out, .. } = self;
+        let mut lanes = vec![Lanes::default(); outputs];
+        let mut scores = vec![[0.0; LANES]; outputs];
+        for at in (0..rows).step_by(LANES) {
+            let n = LANES.min(rows - at);
+            for (output, own) in scores.iter_mut().enumerate() {
+                *own = padded(&self.scores[output * self.stride + at..][..n]);
+            }
+            let target = padded(&known.target[at..at + n]);
+            // Rows past the end weigh nothing.
+            let mut weight = padded(known.weight.map_or(&[1.0; LANES][..n], |w| &w[at..at + n]));
+            if let Some(factors) = known.class_weight {
+                (0..n).for_each(|l| weight[l] *= factors.get(target[l] as usize).copied().unwrap_or(1.0));
+            }
+            let loss = classes.block(&mut scores, &target);
+            for l in 0..LANES {
+                lanes[0].loss[l] += weight[l] * loss[l];
+            }
+            for (class, (predictions, lanes)) in scores.iter().zip(&mut lanes).enumerate() {
+                let pairs = class_block(classes, class as f64, predictions, &target, &weight, lanes);
+                if let Some(out) = out.get_mut(class * rows + at..class * rows + at + n) {
+                    out.copy_from_slice(&pairs[..n]);
+                }
+            }
+        }
         Summary {
-            gradient: most(lanes.gradient),
-            hessian: most(lanes.hessian),
-            overflow: lanes.overflow.into_iter().any(|o| o),
-            loss: lane_sum(&lanes.loss),
+            most: lanes.iter().map(Lanes::most).collect(),
+            overflow: lanes.iter().any(Lanes::overflow),
+            loss: lane_sum(&lanes[0].loss),
         }
     }
+}
+
+/// Up to `LANES` numbers, and zeros.
+#[inline(always)]
+fn padded(values: &[f64]) -> [f64; LANES] {
+    let mut out = [0.0; LANES];
+    out[..values.len()].copy_from_slice(values);
+    out
 }
 
 #[inline(always)]
@@ -146,12 +214,32 @@ fn block<R: Row>(
         hessian[l] = (weight[l] * curvature) as f32;
         lanes.loss[l] += weight[l] * loss;
     }
+    lanes.take(&gradient, &hessian);
+    pairs(&gradient, &hessian)
+}
+
+/// Slopes by the score of a class.
+#[inline(always)]
+fn class_block<C: Classes>(
+    classes: C,
+    class: f64,
+    predictions: &[f64; LANES],
+    target: &[f64; LANES],
+    weight: &[f64; LANES],
+    lanes: &mut Lanes,
+) -> [Slope; LANES] {
+    let (mut gradient, mut hessian) = ([0.0f32; LANES], [0.0f32; LANES]);
     for l in 0..LANES {
-        let (g, h) = (gradient[l].abs(), hessian[l]);
-        lanes.gradient[l] = if g > lanes.gradient[l] { g } else { lanes.gradient[l] };
-        lanes.hessian[l] = if h > lanes.hessian[l] { h } else { lanes.hessian[l] };
-        lanes.overflow[l] |= !g.is_finite() | !h.is_finite();
+        let [slope, curvature] = classes.slope(predictions[l], if target[l] == class { 1.0 } else { 0.0 });
+        gradient[l] = (weight[l] * slope) as f32;
+        hessian[l] = (weight[l] * curvature) as f32;
     }
+    lanes.take(&gradient, &hessian);
+    pairs(&gradient, &hessian)
+}
+
+#[inline(always)]
+fn pairs(gradient: &[f32; LANES], hessian: &[f32; LANES]) -> [Slope; LANES] {
     let mut out = [[0.0; 2]; LANES];
     for l in 0..LANES {
         out[l] = [gradient[l], hessian[l]];

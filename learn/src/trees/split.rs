@@ -52,11 +52,20 @@ pub struct Candidate {
     pub more_l2: f64,
 }
 
+impl Candidate {
+    /// Whether it is taken before another split of the same node: it gains more, or as much by an earlier feature.
+    pub fn beats(&self, other: &Self) -> bool {
+        self.gain > other.gain || (self.gain == other.gain && self.feature < other.feature)
+    }
+}
+
 /// A node as the search sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Node<'a> {
-    /// Sums of every cell of every feature.
+    /// Sums of every cell of some features side by side.
     pub sums: &'a [Pair],
+    /// The first of these features.
+    pub first: usize,
     /// Rows.
     pub rows: u64,
     /// Sums of all rows.
@@ -83,7 +92,8 @@ pub fn best(
     let mut best: Option<Candidate> = None;
     for &feature in features {
         let own = &bins.features[feature as usize];
-        let cells: &[Pair; CELLS] = node.sums[feature as usize * CELLS..][..CELLS].try_into().expect("cells of a feature");
+        let cells: &[Pair; CELLS] =
+            node.sums[(feature as usize - node.first) * CELLS..][..CELLS].try_into().expect("cells of a feature");
         let found = if own.is_numeric() {
             let monotone = rules.monotone.get(feature as usize).copied().unwrap_or(0);
             let only = drawn(feature);

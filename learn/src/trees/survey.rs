@@ -4,11 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::algorithm::LearnError;
 use crate::math;
+use crate::query::{self, runs};
 use crate::shard::{Column, EncodedShard, FeatureKind, Schema, Segment};
 
-use super::MOST_ROWS;
 use super::exact::ExactSum;
 use super::objective::{Link, Objective, Targets};
+use super::queries::NO_QUERY;
+use super::{MOST_BINS, MOST_ROWS};
+
+/// The share that a class counts with at least where predictions begin, as in LightGBM.
+const LEAST_SHARE: f64 = 1e-15;
 
 /// What rows of a dataset hold.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -23,18 +28,29 @@ pub struct Survey {
     pub bad_offsets: u64,
     /// Training rows whose target the objective does not take.
     pub odd_targets: u64,
-    /// Weights of the training rows with a target up to and above ½.
-    pub weights: [ExactSum; 2],
+    /// Weights of the training rows of each class; without classes of those with a target up to and above ½, of a ranking
+    /// those of its training queries and 0.
+    pub weights: Vec<ExactSum>,
     /// Σ weight · target.
     pub target: ExactSum,
     /// Σ weight · what an offset multiplies the mean by, or takes from the target.
     pub exposure: ExactSum,
-    /// Weight of the validation rows.
+    /// Weight of the validation rows, or queries.
     pub validation: ExactSum,
     /// Validation rows.
     pub validation_rows: u64,
     /// Rows of each slot of a feature; empty for numbers.
     pub slots: Vec<Vec<u64>>,
+    /// Σ [`level`] of the targets of these rows; empty where every slot has a bin of its own, or targets have no order.
+    pub levels: Vec<Vec<i128>>,
+}
+
+/// A target's place among all numbers, from −2⁶⁰ to 2⁶⁰: a whole number, so that sums of it know no order.
+fn level(target: f64) -> i128 {
+    const MOST: f64 = (1u64 << 60) as f64;
+    let size = target.abs();
+    let place = if size.is_finite() { size / (1.0 + size) } else { 1.0 };
+    (if target < 0.0 { -place } else { place } * MOST) as i128
 }
 
 impl Survey {
@@ -47,38 +63,72 @@ impl Survey {
         let Some(target) = &shard.target else {
             return Err(LearnError::Data("there is no target: name the column in `columns.target`".into()));
         };
+        if objective.outputs() > 1 && shard.offset.is_some() {
+            let message = "an offset moves the scores of all classes alike: leave out `columns.offset`";
+            return Err(LearnError::Data(message.into()));
+        }
         let weight = |row: usize| shard.weight.as_ref().map_or(1.0, |w| w[row]);
         let offset = |row: usize| shard.offset.as_ref().map_or(0.0, |o| o[row]);
         let train = shard.range(Segment::Train);
         let mut out = Self { rows: train.len() as u64, ..Self::default() };
-        let (mut weights, mut sum, mut exposure) = ([0.0; 2], 0.0, 0.0);
+        let (mut weights, mut sum, mut exposure) = (vec![0.0; objective.outputs().max(2)], 0.0, 0.0);
         for row in train.clone() {
             let (y, w, o) = (target[row], weight(row), offset(row));
             out.bad_targets += u64::from(!y.is_finite());
             out.bad_weights += u64::from(!(w.is_finite() && w >= 0.0));
             out.bad_offsets += u64::from(!o.is_finite());
             out.odd_targets += u64::from(y.is_finite() && !takes(objective.targets(), y));
-            weights[usize::from(y > 0.5)] += w;
+            let class = if objective.outputs() > 1 { y as usize } else { usize::from(y > 0.5) };
+            weights[class.min(objective.outputs().max(2) - 1)] += w;
             sum += w * y;
             exposure += match objective.link() {
                 Link::Identity | Link::Probability => w * o,
                 Link::Log => w * math::exp(o),
-                Link::Logistic => 0.0,
+                Link::Logistic | Link::Softmax | Link::Shares => 0.0,
             };
         }
-        out.weights = weights.map(ExactSum::of);
+        out.weights = weights.into_iter().map(ExactSum::of).collect();
         out.target = ExactSum::of(sum);
         out.exposure = ExactSum::of(exposure);
         let validation = shard.range(Segment::Validation);
         out.validation_rows = validation.len() as u64;
         out.validation = ExactSum::of(validation.filter(|&r| is_usable(target[r], weight(r))).map(weight).sum());
-        out.slots = schema.features.iter().zip(&shard.columns).map(|(f, c)| count_slots(&f.kind, c, &train)).collect();
+        if objective.ranking().is_some() {
+            out.weigh_queries(objective, shard, target)?;
+        }
+        let columns = || schema.features.iter().zip(&shard.columns);
+        out.slots = columns().map(|(f, c)| count_slots(&f.kind, c, &train)).collect();
+        let ordered = objective.outputs() == 1;
+        out.levels = columns().map(|(f, c)| if ordered { add_levels(&f.kind, c, target, &train) } else { Vec::new() }).collect();
         Ok(out)
+    }
+
+    /// Weights of queries in place of those of rows. What is wrong with validation rows is said as well: a whole query
+    /// could not be measured.
+    fn weigh_queries(&mut self, objective: Objective, shard: &EncodedShard, target: &[f64]) -> Result<(), LearnError> {
+        let Some(query) = shard.query.as_ref().filter(|query| query.len() == shard.rows) else {
+            return Err(LearnError::Data(NO_QUERY.into()));
+        };
+        let validation = shard.range(Segment::Validation);
+        let weight = |row: usize| shard.weight.as_ref().map_or(1.0, |w| w[row]);
+        let bad = |row: &usize| !is_usable(target[*row], weight(*row)) || !takes(objective.targets(), target[*row]);
+        let bad = validation.clone().filter(bad).count();
+        if bad > 0 {
+            let message =
+                format!("{bad} validation rows of shard {} have a target or weight that cannot be ranked by", shard.index);
+            return Err(LearnError::Data(format!("{message}: correct them in `prepare`")));
+        }
+        let of = |rows| runs(query, rows).map(|rows| query::weight(shard.weight.as_ref().map(|w| &w[rows]))).sum();
+        self.weights = vec![ExactSum::of(of(shard.range(Segment::Train))), ExactSum::default()];
+        self.validation = ExactSum::of(of(validation));
+        Ok(())
     }
 
     /// Whether both are of one schema.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.slots.iter().map(Vec::len).eq(other.slots.iter().map(Vec::len))
+        self.weights.len() == other.weights.len()
+            && self.slots.iter().map(Vec::len).eq(other.slots.iter().map(Vec::len))
+            && self.levels.iter().map(Vec::len).eq(other.levels.iter().map(Vec::len))
     }
 
     /// Takes in another one.
@@ -96,6 +146,9 @@ impl Survey {
         for (a, b) in self.slots.iter_mut().zip(other.slots) {
             a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         }
+        for (a, b) in self.levels.iter_mut().zip(other.levels) {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a = a.wrapping_add(b));
+        }
     }
 
     /// Everything that cannot be learnt from.
@@ -111,6 +164,9 @@ impl Survey {
             }
             Targets::NotNegative => ("rows have a target below 0", "use another objective"),
             Targets::Positive => ("rows have a target that is not above 0", "use another objective"),
+            Targets::Labels(1) => ("rows have a target other than 0 and 1", "use `lambdarank` for graded labels"),
+            Targets::Labels(_) => ("rows have a target that is no whole number from 0 to 31", "make it one in `prepare`"),
+            Targets::Below(_) => ("rows have a target that is none of the classes", "filter them in `prepare`"),
         };
         let counts = [
             (self.bad_targets, "rows have no finite target", "filter them in `prepare`"),
@@ -124,18 +180,24 @@ impl Survey {
         if let Some((count, what, remedy)) = counts.into_iter().find(|(count, _, _)| *count > 0) {
             return data(format!("{count} of {of} training {what}: {remedy}"));
         }
-        let weights = self.weights.each_ref().map(ExactSum::value);
-        if weights == [0.0; 2] {
+        let weights = self.class_weights();
+        if weights.iter().all(|&w| w == 0.0) {
             return data(format!("the weights of all {of} training rows are 0"));
         }
-        if !(weights[0] + weights[1]).is_finite() || !self.target.value().is_finite() || !self.exposure.value().is_finite() {
+        if !weights.iter().sum::<f64>().is_finite() || !self.target.value().is_finite() || !self.exposure.value().is_finite() {
             return data("targets, weights or offsets overflow when they are summed: scale them down".into());
         }
-        let Some(empty) = weights.iter().position(|&w| w == 0.0).filter(|_| objective.targets() == Targets::Classes) else {
+        let met: Vec<usize> = (0..weights.len()).filter(|&class| weights[class] > 0.0).collect();
+        let all = match objective.targets() {
+            Targets::Classes => Some("both classes"),
+            Targets::Below(_) => Some("two classes at least"),
+            Targets::Any | Targets::NotNegative | Targets::Positive | Targets::Labels(_) => None,
+        };
+        let (&[only], Some(all)) = (met.as_slice(), all) else {
             return self.check_mean(objective);
         };
-        let only = schema.classes.get(1 - empty).map_or_else(|| (1 - empty).to_string(), Clone::clone);
-        data(format!("all {of} training rows of positive weight have the target `{only}`: a classifier needs both classes"))
+        let only = schema.classes.get(only).map_or_else(|| only.to_string(), Clone::clone);
+        data(format!("all {of} training rows of positive weight have the target `{only}`: a classifier needs {all}"))
     }
 
     fn check_mean(&self, objective: Objective) -> Result<(), LearnError> {
@@ -145,16 +207,35 @@ impl Survey {
         Ok(())
     }
 
-    /// The score that predictions begin with: the link of the mean.
-    pub fn base(&self, objective: Objective, class_weight: Option<[f64; 2]>) -> f64 {
-        let weights = self.weights.each_ref().map(ExactSum::value);
+    /// Weights of the training rows of each class.
+    pub fn class_weights(&self) -> Vec<f64> {
+        self.weights.iter().map(ExactSum::value).collect()
+    }
+
+    /// The same multiplied by the factors of the classes.
+    pub fn weighted(&self, factors: Option<&[f64]>) -> Vec<f64> {
+        let mut out = self.class_weights();
+        out.iter_mut().zip(factors.unwrap_or_default()).for_each(|(w, f)| *w *= f);
+        out
+    }
+
+    /// The scores that predictions begin with: the link of the mean, or of each class's share.
+    pub fn base(&self, objective: Objective, factors: Option<&[f64]>) -> Vec<f64> {
+        if objective.ranking().is_some() {
+            return vec![0.0];
+        }
+        let mean = |weight: f64| (self.target.value() - self.exposure.value()) / weight;
+        let weights = self.weighted(factors);
+        let shares = || {
+            let all: f64 = weights.iter().sum();
+            weights.iter().map(move |w| w / all)
+        };
         match objective.link() {
-            Link::Identity | Link::Probability => (self.target.value() - self.exposure.value()) / (weights[0] + weights[1]),
-            Link::Log => math::ln(self.target.value() / self.exposure.value()),
-            Link::Logistic => {
-                let factors = class_weight.unwrap_or([1.0; 2]);
-                math::ln(weights[1] * factors[1] / (weights[0] * factors[0]))
-            }
+            Link::Identity | Link::Probability => vec![mean(self.class_weights().iter().sum())],
+            Link::Log => vec![math::ln(self.target.value() / self.exposure.value())],
+            Link::Logistic => vec![math::ln(weights[1] / weights[0])],
+            Link::Softmax => shares().map(|share| math::ln(if share > LEAST_SHARE { share } else { LEAST_SHARE })).collect(),
+            Link::Shares => shares().collect(),
         }
     }
 }
@@ -170,10 +251,16 @@ fn takes(targets: Targets, y: f64) -> bool {
         Targets::Classes => y == 0.0 || y == 1.0,
         Targets::NotNegative => y >= 0.0,
         Targets::Positive => y > 0.0,
+        Targets::Labels(most) => query::is_label(y, most),
+        Targets::Below(classes) => y >= 0.0 && y < f64::from(classes) && y.fract() == 0.0,
     }
 }
 
-fn check_shape(schema: &Schema, shard: &EncodedShard) -> Result<(), LearnError> {
+/// Whether a shard has the columns of a schema, of one length.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_shape(schema: &Schema, shard: &EncodedShard) -> Result<(), LearnError> {
     let index = shard.index;
     if shard.columns.len() != schema.features.len() {
         let (have, want) = (shard.columns.len(), schema.features.len());
@@ -206,6 +293,21 @@ fn count_slots(kind: &FeatureKind, column: &Column, rows: &std::ops::Range<usize
     for &code in &codes[rows.clone()] {
         if let Some(count) = out.get_mut(code as usize) {
             *count += 1;
+        }
+    }
+    out
+}
+
+/// Σ level of the targets of each slot, where there are more slots than bins.
+fn add_levels(kind: &FeatureKind, column: &Column, target: &[f64], rows: &std::ops::Range<usize>) -> Vec<i128> {
+    let (FeatureKind::Slots { names }, Column::Code(codes)) = (kind, column) else { return Vec::new() };
+    if names.len() <= MOST_BINS {
+        return Vec::new();
+    }
+    let mut out = vec![0i128; names.len()];
+    for (&code, &y) in codes[rows.clone()].iter().zip(&target[rows.clone()]) {
+        if let Some(sum) = out.get_mut(code as usize) {
+            *sum += level(y);
         }
     }
     out
