@@ -21,6 +21,7 @@ use sheaf_learn::trees::histogram::{Features, Histogram, pack};
 use sheaf_learn::trees::layout::Binned;
 use sheaf_learn::trees::objective::{Binary, Objective};
 use sheaf_learn::trees::partition::Partition;
+use sheaf_learn::trees::shap::contributions_at;
 use sheaf_learn::trees::slopes::{Known, round, slopes};
 use sheaf_learn::trees::split::Scale;
 
@@ -148,7 +149,7 @@ fn kernels(shard: &EncodedShard, columns: usize) -> Result<(), LearnError> {
     let known = Known { target, weight: None, class_weight: None };
     let mut out = vec![[0.0; 2]; rows];
     let slope = best(|| {
-        black_box(slopes(level, Objective::Binary(Binary), &scores, known, &mut out));
+        black_box(slopes(level, Objective::Binary(Binary), &scores, rows, known, &mut out));
     });
     let mut words = vec![0; rows];
     let rounded = best(|| round(level, &out, Scale { gradient: 1.0, hessian: 0.25 }, 7, &mut words));
@@ -219,7 +220,26 @@ fn fit(
         least = least.min(now(start) - at);
     }
     println!("prediction {:.2} million rows per second", rows as f64 / least * 1e3);
+    explain(&model, &spec.schema, &shards[0]);
     Ok(())
+}
+
+/// Rows whose contributions are timed.
+const EXPLAINED: usize = 16_384;
+
+fn explain(model: &Model, schema: &Schema, shard: &EncodedShard) {
+    let Model::Trees(model) = model else { return };
+    let rows = EXPLAINED.min(shard.rows);
+    for level in Level::available() {
+        let start = Instant::now();
+        let mut least = f64::INFINITY;
+        for _ in 0..3 {
+            let before = now(start);
+            black_box(contributions_at(level, model, schema, shard, 0..rows));
+            least = least.min(now(start) - before);
+        }
+        println!("contributions {:.1} thousand rows per second, {}", rows as f64 / least * 1e6, level.name());
+    }
 }
 
 /// What a step cost, in nanoseconds.

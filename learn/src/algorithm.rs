@@ -136,6 +136,10 @@ pub trait Algorithm: Send + Sync + 'static {
             (Some(_), None) => {}
         }
     }
+    /// Bytes of a total of this step, about, for whoever holds several of them at once; 0 where they are few.
+    fn sum_bytes(&self, _message: &Self::Message) -> usize {
+        0
+    }
     /// Takes in the total of all shards (`None` if every shard was empty).
     fn update(&self, state: &mut Self::State, total: Option<Self::Partial>) -> Result<Progress, LearnError>;
     /// How the run goes after an update.

@@ -3,6 +3,7 @@
 pub mod algorithm;
 pub mod algorithms;
 pub mod hash;
+pub mod isolation;
 pub mod kernels;
 pub mod linalg;
 pub mod math;
@@ -13,6 +14,7 @@ pub mod optimizer;
 pub mod params;
 pub mod philox;
 pub mod program;
+pub mod query;
 pub mod registry;
 pub mod reproducible;
 pub mod shard;

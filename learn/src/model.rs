@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::algorithm::LearnError;
+use crate::isolation::model::{IsolationModel, score};
 use crate::kernels::{Design, Level, Linear, margins};
 use crate::shard::{EncodedShard, FeatureKind, Schema};
 use crate::trees::importance::{Importance, importance};
@@ -22,6 +23,8 @@ pub enum Model {
     Linear(LinearModel),
     /// Trees whose leaves add up.
     Trees(TreeModel),
+    /// Trees of path lengths.
+    Isolation(IsolationModel),
 }
 
 /// What a model predicts.
@@ -32,6 +35,12 @@ pub enum Task {
     Regression,
     /// The probability of the positive class.
     Binary,
+    /// The probability of every class, in the order of the schema's classes.
+    Multiclass,
+    /// A score: within a query, rows with higher ones stand above.
+    Ranking,
+    /// How anomalous a row is, between 0 and 1. Learnt without a target; one of two classes may measure it.
+    Anomaly,
 }
 
 /// margin = intercept + Σ coefficient_j · t_j, where `t_j` is a slot's value as the schema has it:
@@ -55,8 +64,9 @@ pub struct Fitted {
     pub iterations: u32,
     /// Whether the fit ended where it should.
     pub converged: bool,
-    /// Weighted mean loss of the training rows, without penalties.
-    pub loss: f64,
+    /// Weighted mean loss of the training rows, without penalties; absent where nothing is lost.
+    #[serde(default)]
+    pub loss: Option<f64>,
     /// What the user should know.
     pub warnings: Vec<String>,
 }
@@ -67,6 +77,15 @@ impl Model {
         match self {
             Model::Linear(model) => model.task,
             Model::Trees(model) => model.task,
+            Model::Isolation(_) => Task::Anomaly,
+        }
+    }
+
+    /// Numbers that a row is predicted as: one, or a probability for each class.
+    pub fn outputs(&self, schema: &Schema) -> usize {
+        match self.task() {
+            Task::Regression | Task::Binary | Task::Ranking | Task::Anomaly => 1,
+            Task::Multiclass => schema.classes.len(),
         }
     }
 
@@ -75,7 +94,11 @@ impl Model {
         let model = match self {
             Model::Linear(model) => model,
             Model::Trees(model) => return model.check(schema),
+            Model::Isolation(model) => return model.forest.check(schema),
         };
+        if model.task == Task::Multiclass {
+            return Err(LearnError::Data("the model is damaged: a linear model has one score a row".into()));
+        }
         let (have, want) = (model.coefficients.len(), schema.width());
         if have == want {
             return Ok(());
@@ -83,7 +106,8 @@ impl Model {
         Err(LearnError::Data(format!("the model has {have} coefficients, its schema has {want} slots")))
     }
 
-    /// Predictions of some rows of a shard: the probability of the positive class, or the mean.
+    /// Predictions of some rows of a shard: the probability of the positive class, the mean, or the probabilities of
+    /// all classes in the order of the schema's classes. [`Model::outputs`] for each row, row after row.
     /// A linear model predicts a row with a missing value (NaN) as NaN.
     ///
     /// # Panics
@@ -102,14 +126,17 @@ impl Model {
             Model::Linear(model) if model.task == Task::Binary => Link::Logistic,
             Model::Linear(_) => Link::Identity,
             Model::Trees(model) => model.link,
+            Model::Isolation(_) => {
+                out.iter_mut().for_each(|length| *length = score(*length));
+                return out;
+            }
         };
-        for x in &mut out {
-            *x = link.predict(*x);
-        }
+        link.predict(&mut out, self.outputs(schema));
         out
     }
 
-    /// Linear predictors (of trees: scores) of some rows, the shard's offsets included.
+    /// Linear predictors (of trees: scores, of isolation forests mean path lengths) of some rows, the shard's offsets included: [`Model::outputs`] for each
+    /// row, row after row.
     ///
     /// # Panics
     /// As [`Model::predict`].
@@ -125,6 +152,7 @@ impl Model {
         let model = match self {
             Model::Linear(model) => model,
             Model::Trees(model) => return model.scores(schema, shard, rows, model.trees.len()),
+            Model::Isolation(model) => return model.forest.scores(schema, shard, rows, model.forest.trees.len()),
         };
         let design = Design::new(schema, shard, rows.clone()).unwrap_or_else(|e| panic!("encoded for another model: {e}"));
         let (shift, scale) = affine(schema);
@@ -134,6 +162,17 @@ impl Model {
         let offset = shard.offset.as_deref().map(|o| &o[rows]);
         margins(level, &design, linear, offset, &mut out);
         out
+    }
+
+    /// Whether the model says which rows are anomalies.
+    pub fn finds_anomalies(&self) -> bool {
+        matches!(self, Model::Isolation(model) if model.threshold.is_some())
+    }
+
+    /// Which of these predictions are anomalies; `None` for models that do not say.
+    pub fn anomalies(&self, predictions: &[f64]) -> Option<Vec<bool>> {
+        let Model::Isolation(model) = self else { return None };
+        model.threshold.map(|threshold| predictions.iter().map(|score| *score > threshold).collect())
     }
 
     /// Intercept and coefficients by slot name on the scale of the columns before the schema's shift and
@@ -165,6 +204,17 @@ impl Model {
         let value = serde_json::to_value(self).expect("a model is plain data");
         canonical_json(&value)
     }
+}
+
+/// The class that a row is predicted to have: the number of its greatest probability, of equal ones the first.
+pub fn likeliest(probabilities: &[f64]) -> usize {
+    let mut best = 0;
+    for (class, p) in probabilities.iter().enumerate() {
+        if *p > probabilities[best] {
+            best = class;
+        }
+    }
+    best
 }
 
 /// Shift and scale of every slot of a schema; 0 and 1 where the column takes none.

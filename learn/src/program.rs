@@ -165,6 +165,8 @@ pub trait Step: Send + Sync {
     fn reads_columns(&self, local: &Local) -> bool;
     /// Bytes that `local` holds, about.
     fn local_bytes(&self, local: &Local) -> usize;
+    /// Bytes of a total, about; 0 where they are few.
+    fn sum_bytes(&self) -> usize;
 }
 
 /// Wraps an algorithm.
@@ -219,6 +221,10 @@ impl<A: Algorithm> Step for ErasedStep<'_, A> {
 
     fn local_bytes(&self, local: &Local) -> usize {
         local.downcast_ref::<A::Local>().map_or(0, |local| self.algorithm.local_bytes(local))
+    }
+
+    fn sum_bytes(&self) -> usize {
+        self.algorithm.sum_bytes(&self.message)
     }
 }
 

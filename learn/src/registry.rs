@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::algorithm::LearnError;
-use crate::algorithms::{decision_tree, extra_trees, gradient_boosting, linear_regression, logistic_regression, random_forest};
+use crate::algorithms::{
+    decision_tree, extra_trees, gradient_boosting, isolation_forest, linear_regression, logistic_regression, random_forest,
+};
 use crate::kernels::Level;
 use crate::model::Task;
 use crate::params::ParamDoc;
@@ -19,6 +21,7 @@ pub const ALGORITHMS: &[Entry] = &[
     decision_tree::ENTRY,
     extra_trees::ENTRY,
     gradient_boosting::ENTRY,
+    isolation_forest::ENTRY,
     linear_regression::ENTRY,
     logistic_regression::ENTRY,
     random_forest::ENTRY,
@@ -84,6 +87,13 @@ pub struct Entry {
     pub build: BuildFn,
     /// Checks parameters without data.
     pub check: fn(&BTreeMap<String, Value>) -> Result<(), LearnError>,
+}
+
+impl Entry {
+    /// Whether it learns a target; without one it may be measured by one.
+    pub fn needs_target(&self) -> bool {
+        !self.tasks.is_empty() && !self.tasks.contains(&Task::Anomaly)
+    }
 }
 
 /// Looks a program up by name.

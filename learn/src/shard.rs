@@ -58,6 +58,11 @@ impl Segment {
     /// All segments in the order in which they stand in a shard.
     pub const ALL: [Segment; 3] = [Segment::Train, Segment::Validation, Segment::Test];
 
+    /// The segment of a name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|segment| segment.name() == name)
+    }
+
     /// Name as written in job files and results.
     pub fn name(self) -> &'static str {
         match self {
@@ -151,6 +156,8 @@ pub struct EncodedShard {
     pub weight: Option<Shared<f64>>,
     /// Offsets of the linear predictor; absent: all 0.
     pub offset: Option<Shared<f64>>,
+    /// Number of each row's query, if rows have one: rows of a query stand side by side in one segment.
+    pub query: Option<Shared<u32>>,
     /// 128-bit row ids, where the view asks for them.
     pub row_ids: Option<Shared<u128>>,
 }
@@ -165,7 +172,8 @@ impl EncodedShard {
     pub fn bytes(&self) -> usize {
         let numbers = [&self.target, &self.weight, &self.offset].into_iter().flatten().map(|v| v.len() * 8);
         let columns = self.columns.iter().map(Column::bytes);
-        columns.chain(numbers).sum::<usize>() + self.row_ids.as_ref().map_or(0, |v| v.len() * 16)
+        let queries = self.query.as_ref().map_or(0, |v| v.len() * 4);
+        columns.chain(numbers).sum::<usize>() + queries + self.row_ids.as_ref().map_or(0, |v| v.len() * 16)
     }
 }
 
@@ -217,7 +225,8 @@ impl FeatureKind {
 pub struct Schema {
     /// Feature columns in the order of `EncodedShard::columns`.
     pub features: Vec<Feature>,
-    /// Names of the two classes (negative, positive) of a binary target; empty for numbers.
+    /// Names of the classes of a target: negative and positive, or all of many; empty for numbers. Shards hold a class
+    /// by its number here.
     pub classes: Vec<String>,
 }
 

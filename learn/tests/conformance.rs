@@ -13,6 +13,7 @@ use std::ops::Range;
 use serde_json::{Value, json};
 use sheaf_learn::algorithm::{Exchange, Progress};
 use sheaf_learn::kernels::Level;
+use sheaf_learn::model::Task;
 use sheaf_learn::program::{Chapters, Local, Partial, Program, ProgramSpec, State, Step, catch_up, chapters_from, run};
 use sheaf_learn::registry::{ALGORITHMS, Entry, Kind};
 use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema};
@@ -47,12 +48,48 @@ fn variants(entry: &Entry) -> Vec<Value> {
             json!({"objective": "poisson", "trees": 2, "max_leaves": 4}),
             json!({"objective": "tweedie", "trees": 2, "max_leaves": 4}),
             json!({"objective": "huber", "trees": 2, "max_leaves": 4}),
+            json!({"objective": "absolute", "trees": 2, "max_leaves": 5, "subsample": 0.8, "min_samples_leaf": 3}),
+            json!({"objective": "binary", "trees": 6, "max_leaves": 4, "boosting": "dart", "drop_rate": 0.5, "skip_drop": 0.2,
+                "max_drop": 3, "seed": 2}),
+            json!({"objective": "absolute", "trees": 4, "max_leaves": 4, "boosting": "dart", "drop_rate": 0.6, "skip_drop": 0,
+                "learning_rate": 0.5}),
+            json!({"objective": "binary", "trees": 2, "max_leaves": 4, "warm_start": earlier(entry, json!({"objective": "binary",
+                "trees": 2, "max_leaves": 3}))}),
+            json!({"objective": "absolute", "trees": 4, "max_leaves": 4, "boosting": "dart", "skip_drop": 0, "drop_rate": 0.5,
+                "warm_start": earlier(entry, json!({"objective": "absolute", "trees": 2, "max_leaves": 5}))}),
+            json!({"objective": "multiclass", "trees": 4, "max_leaves": 3, "boosting": "dart", "drop_rate": 0.6, "skip_drop": 0}),
+            json!({"objective": "multiclass", "trees": 2, "max_leaves": 3, "subsample": 0.8, "warm_start": earlier(entry,
+                json!({"objective": "multiclass", "trees": 2, "max_leaves": 4}))}),
+            json!({"objective": "lambdarank", "trees": 3, "max_leaves": 6, "truncation_level": 5, "early_stopping": {"rounds": 2}}),
+            json!({"objective": "map", "trees": 2, "max_leaves": 4, "sigmoid": 2.0, "lambdarank_norm": false}),
+            json!({"objective": "multiclass", "trees": 2, "max_leaves": 5, "subsample": 0.8, "class_weight": {"maybe": 2.5},
+                "early_stopping": {"rounds": 1}}),
         ],
-        "random_forest" => vec![json!({"task": "binary", "trees": 2, "max_depth": 4, "class_weight": "balanced", "seed": 3})],
-        "extra_trees" => vec![json!({"task": "regression", "trees": 2, "max_depth": 4})],
-        "decision_tree" => vec![json!({"task": "binary", "max_depth": 3, "max_bins": 20})],
+        "random_forest" => vec![
+            json!({"task": "binary", "trees": 2, "max_depth": 4, "class_weight": "balanced", "seed": 3}),
+            json!({"task": "multiclass", "trees": 3, "max_depth": 3, "class_weight": "balanced", "seed": 3}),
+        ],
+        "extra_trees" => vec![
+            json!({"task": "regression", "trees": 2, "max_depth": 4}),
+            json!({"task": "multiclass", "trees": 2, "max_depth": 3}),
+        ],
+        "decision_tree" => vec![
+            json!({"task": "binary", "max_depth": 3, "max_bins": 20}),
+            json!({"task": "multiclass", "max_depth": 3, "max_bins": 20}),
+        ],
+        "isolation_forest" => vec![
+            json!({"trees": 5, "max_samples": 64, "contamination": 0.1, "seed": 2}),
+            json!({"trees": 3, "max_samples": 17, "max_features": 0.5}),
+        ],
         other => panic!("say with which parameters `{other}` is tried"),
     }
+}
+
+/// A model to go on from.
+fn earlier(entry: &Entry, params: Value) -> Value {
+    let schema = schema_of(entry, &params);
+    let spec = ProgramSpec { name: entry.name.into(), params, schema };
+    run(spec.build().unwrap().as_ref(), &shards_of(&spec, 1_000)).unwrap()["model"].clone()
 }
 
 fn learners() -> impl Iterator<Item = &'static Entry> {
@@ -103,7 +140,7 @@ fn each_case(check: impl Fn(&Case)) {
 fn each_spec(filter: impl Fn(&Entry) -> bool, check: impl Fn(&ProgramSpec)) {
     for entry in learners().filter(|entry| filter(entry)) {
         for params in variants(entry) {
-            check(&ProgramSpec { name: entry.name.into(), params, schema: schema_of(entry) });
+            check(&ProgramSpec { name: entry.name.into(), schema: schema_of(entry, &params), params });
         }
     }
 }
@@ -141,19 +178,38 @@ fn schema() -> Schema {
     }
 }
 
-/// The schema without what a learner does not read: trees take no sparse slots.
-fn schema_of(entry: &Entry) -> Schema {
+/// What a learner with these parameters predicts.
+fn task_of(name: &str, params: &Value) -> Option<Task> {
+    sheaf_learn::registry::task(name, &serde_json::from_value(params.clone()).unwrap())
+}
+
+/// The schema without what a learner does not read, and with its classes: trees take no sparse slots.
+fn schema_of(entry: &Entry, params: &Value) -> Schema {
     let mut schema = schema();
+    if task_of(entry.name, params) == Some(Task::Multiclass) {
+        schema.classes.insert(1, "maybe".into());
+    }
     if !is_linear(entry) {
         schema.features.retain(|f| !matches!(f.kind, FeatureKind::Sparse { .. }));
     }
     schema
 }
 
-/// The dataset with the columns of a spec's schema, which are the first ones.
+/// The dataset with the columns of a spec's schema, which are the first ones. Where there are three classes, the second
+/// ones are rows with a large `a` that would be of the first.
 fn shards_of(spec: &ProgramSpec, size: usize) -> Vec<EncodedShard> {
     let mut shards = shards(size);
-    shards.iter_mut().for_each(|s| s.columns.truncate(spec.schema.features.len()));
+    for shard in &mut shards {
+        shard.columns.truncate(spec.schema.features.len());
+        if task_of(&spec.name, &spec.params) == Some(Task::Multiclass) {
+            let class = |(i, y): (usize, &f64)| match shard.columns[0].number(i) {
+                Some(a) if *y == 0.0 && a > 0.2 => 1.0,
+                _ => 2.0 * y,
+            };
+            shard.target = shard.target.as_ref().map(|y| y.iter().enumerate().map(class).collect());
+            shard.offset = None;
+        }
+    }
     shards
 }
 
@@ -194,6 +250,8 @@ fn shard(index: u32, rows: Range<usize>, spare: bool) -> EncodedShard {
         target: Some(order.iter().map(|&i| if score(i) > 0.0 { 1.0 } else { 0.0 }).collect()),
         weight: Some(order.iter().map(|&i| 1.0 + (i % 3) as f64 * 0.37).collect()),
         offset: Some(order.iter().map(|&i| 0.05 * number(i, 30)).collect()),
+        // Up to seven rows of a segment are a query.
+        query: Some((0..n).map(|at| (at / 7 + n * [end(1), end(2)].iter().filter(|end| at >= **end).count()) as u32).collect()),
         row_ids: None,
     }
 }
@@ -533,6 +591,14 @@ fn bad_data_is_a_clear_error() {
             if !takes_missing {
                 refused(spec, infinite, &["feature `e` has 1 missing"]);
             }
+            refused(spec, |s| s.bounds = [0, 0, 0, s.rows], &["no training rows"]);
+            refused(spec, |s| s.columns[0] = Column::bytes_of(vec![None; s.rows]), &["column `a`", "one_hot"]);
+            let columns = format!("3 feature columns, the schema has {}", spec.schema.features.len());
+            refused(spec, |s| s.columns.truncate(3), &[&columns]);
+            if spec.name == "isolation_forest" {
+                // It reads neither target nor weight nor offset.
+                return;
+            }
             let target = |s: &mut EncodedShard| {
                 s.target.iter_mut().flat_map(|y| y.iter_mut()).take(usize::from(s.index < 2)).for_each(|y| *y = f64::NAN)
             };
@@ -540,13 +606,18 @@ fn bad_data_is_a_clear_error() {
             let weight = |s: &mut EncodedShard| s.weight.iter_mut().flat_map(|w| w.iter_mut()).take(1).for_each(|w| *w = -1.0);
             refused(spec, weight, &["missing, infinite or negative weight"]);
             refused(spec, |s| s.weight = Some(vec![0.0; s.rows].into()), &["the weights of all", "are 0"]);
-            refused(spec, |s| s.offset = Some(vec![f64::NAN; s.rows].into()), &["no finite offset"]);
+            let task = task_of(&spec.name, &spec.params);
+            let offset = if task == Some(Task::Multiclass) { "leave out `columns.offset`" } else { "no finite offset" };
+            refused(spec, |s| s.offset = Some(vec![f64::NAN; s.rows].into()), &[offset]);
             refused(spec, |s| s.target = None, &["there is no target"]);
-            refused(spec, |s| s.bounds = [0, 0, 0, s.rows], &["no training rows"]);
-            refused(spec, |s| s.columns[0] = Column::bytes_of(vec![None; s.rows]), &["column `a`", "one_hot"]);
-            let columns = format!("3 feature columns, the schema has {}", spec.schema.features.len());
-            refused(spec, |s| s.columns.truncate(3), &[&columns]);
-            if spec.name == "logistic_regression" || spec.params["objective"] == "binary" || spec.params["task"] == "binary" {
+            if task == Some(Task::Multiclass) {
+                refused(spec, |s| s.target = Some(vec![1.0; s.rows].into()), &["the target `maybe`", "two classes at least"]);
+                for odd in [3.0, 0.5, -1.0] {
+                    let expected = ["have a target that is none of the classes"];
+                    refused(spec, |s| s.target = Some(vec![odd; s.rows].into()), &expected);
+                }
+            }
+            if task == Some(Task::Binary) {
                 refused(spec, |s| s.target = Some(vec![1.0; s.rows].into()), &["have the target `yes`", "needs both classes"]);
                 refused(spec, |s| s.target = Some(vec![2.0; s.rows].into()), &["target other than 0 and 1"]);
             }

@@ -71,6 +71,7 @@ impl Data {
                 target: Some(cut(&self.target, i).into()),
                 weight: self.weight.as_ref().map(|w| cut(w, i).into()),
                 offset: self.offset.as_ref().map(|o| cut(o, i).into()),
+                query: None,
                 row_ids: None,
             }
         };

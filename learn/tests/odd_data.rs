@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use serde_json::{Value, json};
+use sheaf_learn::metrics::known;
 use sheaf_learn::program::{Program, ProgramSpec, State, run};
 use sheaf_learn::registry::{ALGORITHMS, Kind};
 use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema};
@@ -110,12 +111,18 @@ fn a_large_constant_column_is_a_constant() {
     }
 }
 
+/// The schema with the classes that these parameters speak of.
+fn with_classes(schema: &Schema, params: &Value) -> Schema {
+    let many = ["task", "objective"].iter().any(|key| params[*key] == "multiclass");
+    Schema { classes: if many { vec!["a".into(), "b".into()] } else { Vec::new() }, ..schema.clone() }
+}
+
 /// Parameters of every program, once for each thing it may do.
 fn variants(name: &str, schema: &Schema) -> Vec<Value> {
     let linear = |task: &str| {
         let coefficients = vec![0.5; schema.width()];
         json!({"task": task, "model": {"linear": {"task": task, "intercept": 0.1, "coefficients": coefficients}},
-               "metrics": sheaf_learn::metrics::known(task), "per_pass": 3})
+               "metrics": known(task), "per_pass": 3})
     };
     match name {
         "linear_regression" | "logistic_regression" => {
@@ -131,16 +138,23 @@ fn variants(name: &str, schema: &Schema) -> Vec<Value> {
         }
         "gradient_boosting" => {
             let few = |objective: &str| json!({"objective": objective, "trees": 3, "min_samples_leaf": 1, "max_leaves": 4});
-            ["squared_error", "binary", "huber", "quantile", "poisson", "tweedie", "gamma"].map(few).to_vec()
+            ["squared_error", "binary", "multiclass", "absolute", "huber", "quantile", "poisson", "tweedie", "gamma"]
+                .map(few)
+                .to_vec()
         }
         "random_forest" | "extra_trees" => {
-            ["regression", "binary"].map(|task| json!({"task": task, "trees": 3, "max_depth": 3})).to_vec()
+            ["regression", "binary", "multiclass"].map(|task| json!({"task": task, "trees": 3, "max_depth": 3})).to_vec()
         }
-        "decision_tree" => ["regression", "binary"].map(|task| json!({"task": task, "max_depth": 3})).to_vec(),
+        "decision_tree" => ["regression", "binary", "multiclass"].map(|task| json!({"task": task, "max_depth": 3})).to_vec(),
+        "isolation_forest" => [json!({"trees": 3}), json!({"trees": 2, "max_samples": 2, "contamination": 0.3})].to_vec(),
         "quantiles" => vec![json!({"probabilities": []}), json!({"probabilities": [0.0, 0.3, 1.0], "segment": "test"})],
         "duplicates" => vec![json!({}), json!({"per_pass": 0})],
         "vocabulary" => vec![json!({}), json!({"limit": 0})],
-        "metrics" => vec![linear("binary"), linear("regression")],
+        "metrics" => {
+            let trees = json!({"trees": {"task": "multiclass", "link": "softmax", "base": [0.1, 0.3], "trees": []}});
+            let many = json!({"task": "multiclass", "model": trees, "metrics": known("multiclass"), "per_pass": 3});
+            vec![linear("binary"), linear("regression"), many]
+        }
         "counts" | "moments" | "target_summary" => vec![json!({})],
         other => panic!("say with which parameters `{other}` is tried"),
     }
@@ -153,7 +167,7 @@ fn everything(columns: &[&str], shards: &[EncodedShard]) -> Vec<(String, Result<
     for entry in ALGORITHMS {
         let schema = schema(columns);
         for params in variants(entry.name, &schema) {
-            let found = answer(entry.name, params.clone(), schema.clone(), shards);
+            let found = answer(entry.name, params.clone(), with_classes(&schema, &params), shards);
             let what = format!("{} {params} on {} shards", entry.name, shards.len());
             match &found {
                 Ok(text) => assert!(!text.contains("null") || is_explained(entry.name, text), "{what}: {text}"),
@@ -208,7 +222,8 @@ fn shards_without_columns_are_answered() {
         let of =
             |i: u32| EncodedShard { row_ids: Some(vec![1, 2, u128::from(i)].into()), ..shard(i, Vec::new(), target.clone()) };
         for (what, found) in everything(&[], &[of(0), of(1), EncodedShard::default()]) {
-            match what.starts_with("logistic") || what.contains("binary") || what.starts_with("gradient_boosting") {
+            let classes = what.contains("binary") || what.contains("multiclass");
+            match what.starts_with("logistic") || classes || what.starts_with("gradient_boosting") {
                 true => {}
                 false => assert!(found.is_ok(), "{what} {found:?}"),
             }
@@ -255,7 +270,7 @@ fn metrics_that_overflow_have_a_reason() {
         ..shard(0, vec![vec![0.0, 1.0]], y.to_vec())
     };
     let measure = |task: &str, shards: &[EncodedShard]| -> Value {
-        let params = json!({"task": task, "scores": "x", "metrics": sheaf_learn::metrics::known(task)});
+        let params = json!({"task": task, "scores": "x", "metrics": known(task)});
         serde_json::from_str(&answer("metrics", params, schema(&["x"]), shards).unwrap()).unwrap()
     };
     let found = measure("regression", &[of([1e155, -1e155], 1.0)]);
@@ -268,7 +283,7 @@ fn metrics_that_overflow_have_a_reason() {
     assert_eq!(found["undefined"]["train"]["r2"], json!("the variance of the target is too large for a number"));
     for task in ["binary", "regression"] {
         let found = measure(task, &[of([0.0, 1.0], 1e308), of([1.0, 0.0], 1e308)]);
-        for name in sheaf_learn::metrics::known(task) {
+        for name in known(task) {
             assert_eq!(found["segments"]["train"][name], Value::Null, "{found}");
             assert_eq!(found["undefined"]["train"][name], json!("the sum of the weights is too large for a number"));
         }
@@ -292,7 +307,8 @@ fn shards_of_another_shape_are_an_error_not_a_panic() {
     for bad in bad {
         for name in ["metrics", "linear_regression", "logistic_regression", "gradient_boosting", "random_forest"] {
             for params in variants(name, &schema) {
-                let error = answer(name, params.clone(), schema.clone(), &[good.clone(), bad.clone()]).unwrap_err();
+                let error =
+                    answer(name, params.clone(), with_classes(&schema, &params), &[good.clone(), bad.clone()]).unwrap_err();
                 assert!(error.contains("shard 0") || error.contains("no target"), "{name} {params}: {error}");
             }
         }

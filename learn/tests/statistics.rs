@@ -153,6 +153,9 @@ fn too_many_values_name_column_limit_and_remedy() {
     let error = sheaf_learn::program::run(&*program, &shards(&rows)).unwrap_err().to_string();
     let expected = "column `category` has more than 4 distinct values: hash it, drop it, or group rare values in SQL";
     assert_eq!(error, expected);
+    let program = self::program("vocabulary", json!({"limit": 4, "advice": "keep fewer"}), &COLUMNS);
+    let error = sheaf_learn::program::run(&*program, &shards(&rows)).unwrap_err().to_string();
+    assert_eq!(error, "column `category` has more than 4 distinct values: keep fewer");
 }
 
 #[test]

@@ -7,12 +7,13 @@ mod common;
 
 use common::Lcg;
 use serde_json::{Value, json};
+use sheaf_learn::kernels::Level;
 use sheaf_learn::model::Model;
 use sheaf_learn::program::{ProgramSpec, run};
 use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema};
 use sheaf_learn::trees::importance::importance;
 use sheaf_learn::trees::model::TreeModel;
-use sheaf_learn::trees::shap::contributions;
+use sheaf_learn::trees::shap::{contributions, contributions_at};
 use sheaf_learn::trees::tree::Tree;
 
 const ROWS: usize = 4_000;
@@ -102,6 +103,57 @@ fn contributions_add_up_and_are_those_of_the_definition() {
     }
 }
 
+#[test]
+fn contributions_depend_on_their_row_alone() {
+    let mut shards = shards(false);
+    for shard in &mut shards {
+        shard.offset = Some((0..shard.rows).map(|row| row as f64 * 1e-3).collect());
+    }
+    // Deep, so that features stand on a path several times.
+    let (model, _) = fit(json!({"objective": "squared_error", "trees": 8, "max_leaves": 200, "min_samples_leaf": 3}), &shards);
+    let (schema, shard) = (schema(), &shards[2]);
+    let width = schema.features.len() + 1;
+    let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+    let whole = contributions(&model, &schema, shard, 0..shard.rows);
+    let scores = model.scores(&schema, shard, 0..shard.rows, model.trees.len());
+    for (own, score) in whole.chunks(width).zip(scores) {
+        assert!((own.iter().sum::<f64>() - score).abs() < 1e-10, "{own:?} {score}");
+    }
+    let whole = bits(whole);
+    for level in Level::available() {
+        for rows in [0..shard.rows, 0..1, 17..18, 30..333, 499..500, 7..7] {
+            let found = bits(contributions_at(level, &model, &schema, shard, rows.clone()));
+            assert!(found == whole[rows.start * width..rows.end * width], "{} {rows:?}", level.name());
+        }
+    }
+}
+
+#[test]
+fn contributions_of_many_classes_add_up_for_each() {
+    let mut shards = shards(false);
+    for shard in &mut shards {
+        shard.target = shard.target.as_ref().map(|y| y.iter().map(|y| (y.clamp(0.0, 2.9)).floor()).collect());
+    }
+    let schema = Schema { classes: ["low", "middle", "high"].map(String::from).to_vec(), ..schema() };
+    let params = json!({"objective": "multiclass", "trees": 5, "max_leaves": 12});
+    let spec = ProgramSpec { name: "gradient_boosting".into(), params, schema: schema.clone() };
+    let result = run(spec.build().unwrap().as_ref(), &shards).unwrap();
+    let Model::Trees(model) = serde_json::from_value(result["model"].clone()).unwrap() else { panic!("trees") };
+    assert_eq!((model.outputs(), model.trees.len()), (3, 15));
+    let (shard, width) = (&shards[3], schema.features.len() + 1);
+    let scores = model.scores(&schema, shard, 5..105, model.trees.len());
+    let found = contributions(&model, &schema, shard, 5..105);
+    assert_eq!(found.len(), 100 * 3 * width);
+    for (own, score) in found.chunks(width).zip(&scores) {
+        assert!((own.iter().sum::<f64>() - score).abs() < 1e-10, "{own:?} {score}");
+    }
+    for (output, own) in found[..3 * width].chunks(width).enumerate() {
+        let trees = || model.trees.iter().skip(output).step_by(3);
+        let want: f64 = trees().map(|tree| shapley(tree, shard, 5, 0, width - 1)).sum();
+        assert!((own[0] - want).abs() < 1e-9, "class {output}: {} {want}", own[0]);
+    }
+}
+
 /// Shapley's value by its definition: over all subsets of the other features.
 fn shapley(tree: &Tree, shard: &EncodedShard, row: usize, feature: usize, features: usize) -> f64 {
     let factorial = |n: usize| (1..=n).map(|x| x as f64).product::<f64>();
@@ -147,7 +199,7 @@ fn stages_leaves_and_importances_belong_together() {
     for trees in [0, 1, 7, 20] {
         let scores = model.scores(&schema, shard, 0..100, trees);
         for row in 0..100 {
-            let own: f64 = (0..trees).fold(model.base, |sum, t| sum + model.trees[t].value[leaves[row * 20 + t] as usize]);
+            let own: f64 = (0..trees).fold(model.base[0], |sum, t| sum + model.trees[t].value[leaves[row * 20 + t] as usize]);
             assert_eq!(scores[row].to_bits(), own.to_bits());
             assert_eq!(scores[row].to_bits(), staged[row * 21 + trees].to_bits());
         }
@@ -289,20 +341,111 @@ fn parameters_say_what_is_wrong() {
         let text = spec.build().map_or_else(|e| e.to_string(), |_| "fine".into());
         assert!(text.contains(expected), "{params}: {text}");
     };
-    check(json!({}), "say `task` (regression, binary) or `objective`");
+    check(json!({}), "say `task` (regression, binary, multiclass, ranking) or `objective`");
     check(json!({"task": "regression"}), "fine");
     check(json!({"task": "binary", "objective": "poisson"}), "do not fit");
     check(json!({"task": "regression", "objective": "poisson"}), "fine");
-    check(json!({"objective": "cauchy"}), "one of squared_error, binary, huber");
+    check(json!({"objective": "cauchy"}), "one of squared_error, binary, multiclass, absolute");
     check(json!({"task": "regression", "n_estimators": 5}), "the name here is `trees`");
     check(json!({"task": "regression", "num_leaves": 5}), "the name here is `max_leaves`");
     check(json!({"task": "regression", "max_bins": 256}), "from 2 to 255");
     check(json!({"task": "regression", "subsample": 0}), "above 0, at most 1");
-    check(json!({"task": "regression", "monotone": {"z": 1}}), "there is no feature `z`");
+    check(json!({"task": "regression", "monotone": {"zz": 1}}), "there is no feature `zz`; features are a, b, d, c");
+    check(json!({"task": "regression", "interactions": [["a", "cc"]]}), "there is no feature `cc`; did you mean `c`?");
     check(json!({"task": "regression", "monotone": {"c": 1}}), "has no order");
-    check(json!({"task": "regression", "class_weight": "balanced"}), "only `binary` has classes");
+    check(json!({"task": "regression", "class_weight": "balanced"}), "only `binary` and `multiclass` have classes");
     check(json!({"task": "regression", "early_stopping": true}), "{rounds:");
     check(json!({"objective": "quantile", "probability": 1.0}), "between 0 and 1");
+    check(json!({"objective": "absolute", "monotone": {"a": 1}}), "leaves are quantiles");
+    check(json!({"objective": "absolute", "monotone": {"a": 0}}), "fine");
+    check(json!({"task": "regression", "boosting": "dart", "drop_rate": 0.2, "max_drop": 3, "skip_drop": 0}), "fine");
+    check(json!({"task": "regression", "boosting": "goss"}), "one of gbdt, dart");
+    check(json!({"task": "regression", "skip_drop": 0.1}), "`skip_drop` belongs to `boosting: dart`");
+    check(json!({"task": "regression", "boosting": "dart", "drop_rate": 1.5}), "a number from 0 to 1");
+    check(json!({"task": "regression", "boosting": "dart", "trees": 5001}), "at most 5000");
+    check(json!({"task": "regression", "boosting": "dart", "early_stopping": {"rounds": 5}}), "not with `boosting: dart`");
+    check(json!({"task": "regression", "booster": "dart"}), "write `boosting: dart`");
+    check(json!({"task": "regression", "warm_start": "m@1"}), "was not read before");
+    check(json!({"task": "regression", "warm_start": {"linear": 1}}), "is damaged");
+}
+
+#[test]
+fn boosting_goes_on_from_a_model() {
+    let shards = shards(true);
+    let losses = |result: &Value, name: &str| -> Vec<f64> {
+        result[name].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect()
+    };
+    for objective in ["squared_error", "absolute"] {
+        let params = |trees: u32| {
+            json!({"objective": objective, "trees": trees, "max_leaves": 9, "subsample": 0.7, "colsample_bytree": 0.7,
+                "colsample_bynode": 0.9, "seed": 8})
+        };
+        let (whole, at_once) = fit(params(30), &shards);
+        let (first, half) = fit(params(12), &shards);
+        let mut more = params(18);
+        more["warm_start"] = half["model"].clone();
+        let (both, later) = fit(more.clone(), &shards);
+        assert_eq!((both.trees.len(), later["iterations"].as_u64()), (30, Some(30)));
+        assert_eq!((both.base.clone(), &both.trees[..12]), (first.base.clone(), &first.trees[..]));
+        for name in ["train_loss", "validation_loss"] {
+            let (want, before, found) = (losses(&at_once, name), losses(&half, name), losses(&later, name));
+            assert_eq!((&found[..], found[0]), (&want[12..], before[12]), "it begins where the model stood");
+        }
+        assert_eq!(both, whole, "the same as if it had never stopped");
+        // What the job says of its losses is what the model does.
+        let row = |shard: &EncodedShard, row: usize| {
+            (both.scores(&schema(), shard, row..row + 1, 30)[0], shard.target.as_ref().unwrap()[row])
+        };
+        let rows = shards.iter().flat_map(|s| (350..500).map(move |i| row(s, i)));
+        let errors: Vec<f64> =
+            rows.map(|(f, y)| if objective == "absolute" { (f - y).abs() } else { 0.5 * (f - y) * (f - y) }).collect();
+        let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+        assert!((mean - losses(&later, "validation_loss")[18]).abs() < 1e-9);
+        more["early_stopping"] = json!({"rounds": 1});
+        more["learning_rate"] = json!(1.0);
+        more["max_leaves"] = json!(400);
+        more["min_samples_leaf"] = json!(1);
+        let (stopped, result) = fit(more, &shards);
+        assert!(stopped.trees.len() >= 12 && stopped.trees.len() < 30, "{}", stopped.trees.len());
+        let said = result["warnings"].to_string().contains("no new tree makes the model better");
+        assert_eq!(said, stopped.trees.len() == 12, "{}", result["warnings"]);
+    }
+    let mut other = json!({"objective": "poisson", "trees": 2});
+    other["warm_start"] = fit(json!({"objective": "squared_error", "trees": 1}), &shards).1["model"].clone();
+    let spec = ProgramSpec { name: "gradient_boosting".into(), params: other, schema: schema() };
+    let error = spec.build().map(drop).unwrap_err().to_string();
+    assert!(error.contains("another objective"), "{error}");
+}
+
+#[test]
+fn dropped_trees_come_back_with_less_weight() {
+    let shards = shards(true);
+    for objective in ["squared_error", "absolute"] {
+        let params = json!({"objective": objective, "trees": 25, "max_leaves": 9, "learning_rate": 0.5, "boosting": "dart",
+            "drop_rate": 0.2, "skip_drop": 0.3, "seed": 4});
+        let (model, result) = fit(params.clone(), &shards);
+        let mut plain = params.as_object().unwrap().clone();
+        ["boosting", "drop_rate", "skip_drop"].iter().for_each(|name| drop(plain.remove(*name)));
+        let (undropped, _) = fit(Value::Object(plain), &shards);
+        let largest = |t: &Tree| t.value.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
+        assert!(largest(&model.trees[0]) < largest(&undropped.trees[0]), "the first tree was dropped now and then");
+        assert_eq!(model.trees[0].feature, undropped.trees[0].feature);
+        // The losses are those of the model as it is, though gradients were of a part of it.
+        let row = |shard: &EncodedShard, row: usize| {
+            (model.scores(&schema(), shard, row..row + 1, 25)[0], shard.target.as_ref().unwrap()[row])
+        };
+        let loss = |rows: std::ops::Range<usize>| {
+            let rows = shards.iter().flat_map(|s| rows.clone().map(move |i| row(s, i)));
+            let errors: Vec<f64> =
+                rows.map(|(f, y)| if objective == "absolute" { (f - y).abs() } else { 0.5 * (f - y) * (f - y) }).collect();
+            errors.iter().sum::<f64>() / errors.len() as f64
+        };
+        for (name, rows) in [("train_loss", 0..350), ("validation_loss", 350..500)] {
+            let last = result[name][25].as_f64().unwrap();
+            assert!((last - loss(rows)).abs() < 1e-9, "{objective} {name}: {last}");
+        }
+        assert!(result["train_loss"][25].as_f64().unwrap() < 0.5 * result["train_loss"][0].as_f64().unwrap());
+    }
 }
 
 #[test]
@@ -342,7 +485,9 @@ fn a_tree_does_not_split_what_is_pure() {
     // The bin with the threshold holds both classes; what is beside it is pure.
     let tree = &model.trees[0];
     assert_eq!((tree.feature[0], tree.splits() < 40), (0, true), "{tree:?}");
-    assert!(tree.value.iter().filter(|&&v| (model.base + v).abs() < 1e-6 || (model.base + v - 1.0).abs() < 1e-6).count() >= 2);
+    assert!(
+        tree.value.iter().filter(|&&v| (model.base[0] + v).abs() < 1e-6 || (model.base[0] + v - 1.0).abs() < 1e-6).count() >= 2
+    );
     let odd = tree.leaf_rows.iter().zip(&tree.value).filter(|(rows, _)| **rows > 100);
     assert!(odd.count() == 2, "{tree:?}");
 }

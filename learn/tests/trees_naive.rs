@@ -156,7 +156,7 @@ fn trees_are_those_of_the_definition() {
     let Model::Trees(trees) = &model else { panic!("a model of trees") };
 
     let base = data.y.iter().sum::<f64>() / ROWS as f64;
-    assert!((trees.base - base).abs() < 1e-12);
+    assert!((trees.base[0] - base).abs() < 1e-12);
     let mut scores = vec![base; ROWS];
     assert_eq!(trees.trees.len(), 4);
     for (t, tree) in trees.trees.iter().enumerate() {

@@ -35,6 +35,12 @@ BINARY = [
     ("extreme_scores", 6, 400, 1, 2, "fractions"),
     ("large", 7, 20000, 10_007, 10, "zeros"),
 ]
+# name, seed, rows, classes, distinct parts of a row's probabilities, weights
+MULTICLASS = [
+    ("three_classes_ties", 21, 800, 3, 4, "none"),
+    ("five_classes", 22, 2500, 5, 1_000, "fractions"),
+    ("twenty_classes", 23, 3000, 20, 30, "zeros"),
+]
 REGRESSION = [
     ("plain", 11, 2000, 1.0, "none"),
     ("weighted", 12, 2000, 1.0, "fractions"),
@@ -74,6 +80,19 @@ def regression(seed, rows, offset, weights):
     return np.array(scores), np.array(target), np.array(w)
 
 
+def multiclass(seed, rows, classes, steps, weights):
+    """Per row: a part of each class, whose shares are its probabilities; a class, as likely as they say; a weight."""
+    random = Lcg(seed)
+    scores, target, w = [], [], []
+    for _ in range(rows):
+        parts = [random.below(steps) + 1 for _ in range(classes)]
+        draw = random.below(sum(parts))
+        scores.append([part / sum(parts) for part in parts])
+        target.append(next(k for k in range(classes) if draw < sum(parts[: k + 1])))
+        w.append(weight(random, weights))
+    return np.array(scores), np.array(target), np.array(w)
+
+
 def binary_metrics(s, y, w):
     label = (s >= 0.5).astype(float)
     k = {"sample_weight": w}
@@ -86,6 +105,25 @@ def binary_metrics(s, y, w):
         "precision": m.precision_score(y, label, **k),
         "recall": m.recall_score(y, label, **k),
         "f1": m.f1_score(y, label, **k),
+    }
+
+
+def multiclass_metrics(s, y, w):
+    label = s.argmax(axis=1)
+    k = {"sample_weight": w}
+    return {
+        "accuracy": m.accuracy_score(y, label, **k),
+        "balanced_accuracy": m.balanced_accuracy_score(y, label, **k),
+        "log_loss": m.log_loss(y, y_proba=s, **k),
+        "f1_macro": m.f1_score(y, label, average="macro", **k),
+        "f1_micro": m.f1_score(y, label, average="micro", **k),
+        "f1_weighted": m.f1_score(y, label, average="weighted", **k),
+        "precision_macro": m.precision_score(y, label, average="macro", **k),
+        "precision_weighted": m.precision_score(y, label, average="weighted", **k),
+        "recall_macro": m.recall_score(y, label, average="macro", **k),
+        "recall_weighted": m.recall_score(y, label, average="weighted", **k),
+        "auc_ovr": m.roc_auc_score(y, s, multi_class="ovr", average="macro", **k),
+        "auc_ovr_weighted": m.roc_auc_score(y, s, multi_class="ovr", average="weighted", **k),
     }
 
 
@@ -113,6 +151,13 @@ def main(path):
         s, y, w = regression(**inputs)
         values = {k: float(v) for k, v in regression_metrics(s, y, w).items()}
         cases.append({"name": name, "task": "regression", **inputs, "metrics": values})
+    for name, seed, rows, classes, steps, weights in MULTICLASS:
+        inputs = {"seed": seed, "rows": rows, "classes": classes, "steps": steps, "weights": weights}
+        s, y, w = multiclass(**inputs)
+        values = {k: float(v) for k, v in multiclass_metrics(s, y, w).items()}
+        inputs["class_rows"] = np.bincount(y, minlength=classes).tolist()
+        inputs["confusion"] = m.confusion_matrix(y, s.argmax(axis=1), sample_weight=w)[0].astype(float).tolist()
+        cases.append({"name": name, "task": "multiclass", **inputs, "metrics": values})
     with open(path, "w", encoding="utf-8") as out:
         json.dump({"command": command, "versions": versions, "cases": cases}, out, indent=1)
         out.write("\n")

@@ -51,6 +51,8 @@ def main():
     train = np.arange(ROWS) % 4 != 0
     number = score + noise
     binary = (score + 1.5 * noise > 1.6).astype(float)
+    # Five classes: of the target's value, the ends open.
+    classes = np.clip(np.floor(number * 1.2), 0.0, 4.0)
     count = np.floor(score * score * 0.5 * (1.0 + noise * 0.5))
     count = np.maximum(count, 0.0)
     common = dict(learning_rate=0.1, min_data_in_leaf=20, max_bin=255, verbosity=-1, num_threads=1, deterministic=True,
@@ -69,15 +71,36 @@ def main():
     out["binary_leaf_wise_auc"] = roc_auc_score(binary[~train], fit(binary, "binary", False, **leafwise))
     out["binary_depth_wise_auc"] = roc_auc_score(binary[~train], fit(binary, "binary", False, **depthwise))
     out["binary_category_auc"] = roc_auc_score(binary[~train], fit(binary, "binary", True, **leafwise))
+    for name, more in (("multiclass", leafwise), ("multiclass_depth_wise", depthwise)):
+        p = fit(classes, "multiclass", False, num_class=5, **more)
+        own = p[np.arange(len(p)), classes[~train].astype(int)]
+        out[name + "_log_loss"] = float(-np.log(own).mean())
+        out[name + "_accuracy"] = float((p.argmax(axis=1) == classes[~train]).mean())
     rmse = lambda p: float(np.sqrt(np.mean((p - number[~train]) ** 2)))
     out["squared_error_rmse"] = rmse(fit(number, "regression", False, **leafwise))
     out["squared_error_category_rmse"] = rmse(fit(number, "regression", True, **leafwise))
     out["huber_rmse"] = rmse(fit(number, "huber", False, alpha=0.9, **leafwise))
+    mae = lambda y, p: float(np.mean(np.abs(y[~train] - p)))
+    # These move by 0.3 % with the bins alone: means over some numbers of bins.
+    over_bins = lambda of: float(np.mean([of(dict(leafwise, max_bin=bins)) for bins in (255, 245, 235, 225)]))
+    out["absolute_mae"] = over_bins(lambda more: mae(number, fit(number, "regression_l1", False, **more)))
+    out["absolute_category_mae"] = over_bins(lambda more: mae(number, fit(number, "regression_l1", True, **more)))
+    wild = np.where(np.arange(ROWS) % 37 == 0, 1000.0 * number, number)
+    out["absolute_wild_mae"] = over_bins(lambda more: mae(wild, fit(wild, "regression_l1", False, **more)))
+    # Which trees are dropped is drawn: the mean of ten seeds. LightGBM would drop the mean with the first tree.
+    mean = number[train].mean()
+    plain = dict(boosting="dart", boost_from_average=False, **leafwise)
+    dart = lambda seed: rmse(mean + fit(number - mean, "regression", False, drop_seed=seed, **plain))
+    out["dart_rmse"] = float(np.mean([dart(seed) for seed in range(10)]))
     out["poisson_deviance"] = mean_poisson_deviance(count[~train], fit(count, "poisson", False, **leafwise))
     out["tweedie_deviance"] = mean_poisson_deviance(count[~train], fit(count, "tweedie", False, **leafwise))
-    p = fit(number, "quantile", False, alpha=0.8, **leafwise)
-    d = number[~train] - p
-    out["quantile_pinball"] = float(np.mean(np.where(d > 0, 0.8 * d, -0.2 * d)))
+
+    def pinball(q, more):
+        d = number[~train] - fit(number, "quantile", False, alpha=q, **more)
+        return float(np.mean(np.where(d > 0, q * d, (q - 1) * d)))
+
+    out["quantile_pinball"] = over_bins(lambda more: pinball(0.8, more))
+    out["quantile_low_pinball"] = over_bins(lambda more: pinball(0.1, more))
     print(json.dumps(out, indent=2))
 
 

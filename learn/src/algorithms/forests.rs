@@ -1,11 +1,12 @@
 //! What forests share: trees beside each other, each grown by squared error on the target itself; the prediction is the
-//! mean of their leaves' means. Of two classes that is a probability, and squared error is Gini's impurity.
+//! mean of their leaves' means. Of two classes that is a probability, and squared error is Gini's impurity. Of more classes
+//! each has trees of its own against the rest, as in H2O's DRF; their shares are divided by their sum.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::gradient_boosting::refuse_sparse;
+use super::gradient_boosting::{TASKS, refuse_sparse};
 use super::logistic_regression::class_weight;
 use super::scaling::ClassWeight;
 use crate::algorithm::LearnError;
@@ -16,7 +17,7 @@ use crate::program::{Erased, Program, ProgramSpec};
 use crate::registry::{Entry, Kind};
 use crate::shard::Schema;
 use crate::trees::boosting::Boosting;
-use crate::trees::objective::{Objective, SquaredError};
+use crate::trees::objective::{Objective, Shares, SquaredError};
 use crate::trees::params::{Growth, MOST_LEAVES, refuse_peers, settings};
 
 /// What tells one forest from another.
@@ -34,12 +35,13 @@ const fn doc(name: &'static str, kind: &'static str, default: &'static str, doc:
     ParamDoc { name, kind, default, doc }
 }
 
-const TREES: ParamDoc = doc("trees", "whole number from 1 on", "100", "number of trees");
+const TREES: ParamDoc =
+    doc("trees", "whole number from 1 on", "100", "number of trees; of multiclass so many for each class against the rest");
 const BYNODE: ParamDoc =
-    doc("colsample_bynode", "number > 0, at most 1", "binary: √n/n; regression: 1", "share of the features of a node");
+    doc("colsample_bynode", "number > 0, at most 1", "classes: √n/n; regression: 1", "share of the features of a node");
 const SEED: ParamDoc = doc("seed", "whole number from 0 on", "0", "of all that is drawn");
 const COMMON: [ParamDoc; 11] = [
-    doc("task", "regression | binary", "none", "must be said"),
+    doc("task", "regression | binary | multiclass", "none", "must be said; multiclass: a tree for each class against the rest"),
     doc("max_depth", "whole number from 1 to 64", "16", "most splits on a path"),
     doc("max_leaves", "whole number from 2 on", "none", "most leaves of a tree"),
     doc("min_samples_leaf", "whole number from 1 on", "1", "least rows of a leaf, estimated by its share of weight"),
@@ -53,7 +55,7 @@ const COMMON: [ParamDoc; 11] = [
         "class_weight",
         "none | balanced | {class: number > 0}",
         "none",
-        "multiplies the weights of a class's rows; of binary only",
+        "multiplies the weights of a class's rows; of classes only",
     ),
 ];
 
@@ -78,7 +80,7 @@ pub(super) const fn entry(
         summary,
         kind: Kind::Learner,
         params,
-        tasks: &[Task::Regression, Task::Binary],
+        tasks: &[Task::Regression, Task::Binary, Task::Multiclass],
         task,
         takes_text: true,
         takes_missing: true,
@@ -89,11 +91,8 @@ pub(super) const fn entry(
 
 /// What the parameters say, if they say it rightly.
 fn task(values: &BTreeMap<String, Value>) -> Option<Task> {
-    match values.get("task")?.as_str()? {
-        "regression" => Some(Task::Regression),
-        "binary" => Some(Task::Binary),
-        _ => None,
-    }
+    let said = values.get("task")?.as_str()?;
+    TASKS.iter().find(|(name, _)| *name == said).map(|(_, task)| *task)
 }
 
 /// A forest of a spec.
@@ -112,14 +111,16 @@ pub(super) fn from_params(
     let params = Params::new(values, if forest == Forest::Single { SINGLE } else { MANY })?;
     refuse_sparse(schema)?;
     if params.get("task").is_none_or(Value::is_null) {
-        let message = "say `regression` or `binary`: it is never guessed";
+        let message = "say `regression`, `binary` or `multiclass`: it is never guessed";
         return Err(LearnError::Param { name: "task".into(), message: message.into() });
     }
-    let task = params.choice("task", &[("regression", Task::Regression), ("binary", Task::Binary)])?;
+    let task = params.choice("task", TASKS)?;
     let class_weight = match (task, params.get("class_weight")) {
-        (Task::Binary, _) => class_weight(&params, &schema.classes)?,
+        (Task::Binary | Task::Multiclass, _) => class_weight(&params, &schema.classes)?,
         (_, None | Some(Value::Null)) => ClassWeight::None,
-        (_, Some(value)) => return Err(wrong("class_weight", value, "for a regression: only `binary` has classes")),
+        (_, Some(value)) => {
+            return Err(wrong("class_weight", value, "for a regression: only `binary` and `multiclass` have classes"));
+        }
     };
     let mut settings = settings(&params, schema)?;
     settings.growth = Growth::DepthWise;
@@ -139,13 +140,14 @@ pub(super) fn from_params(
     if params.get("min_samples_leaf").is_none() {
         settings.regularization.min_samples_leaf = 1;
     }
-    if params.get("colsample_bynode").is_none() && task == Task::Binary && forest != Forest::Single {
+    if params.get("colsample_bynode").is_none() && task != Task::Regression && forest != Forest::Single {
         let features = schema.features.len().max(1) as f64;
         settings.colsample_bynode = features.sqrt() / features;
     }
     let objective = match task {
         Task::Binary => Objective::Brier(SquaredError),
-        Task::Regression => Objective::SquaredError(SquaredError),
+        Task::Multiclass => Objective::Shares(Shares { classes: schema.classes.len() as u32 }),
+        Task::Regression | Task::Ranking | Task::Anomaly => Objective::SquaredError(SquaredError),
     };
     Ok(Boosting { settings, objective, class_weight, level, schema: schema.clone() })
 }

@@ -88,7 +88,7 @@ pub fn from_params(params: &BTreeMap<String, Value>, spec: &ProgramSpec, level: 
     })
 }
 
-/// Classes go by `0` and `1` or by their names; a class that is not named has the weight 1.
+/// Classes go by their names, or two by `0` and `1`; a class that is not named has the weight 1.
 pub(super) fn class_weight(params: &Params<'_>, classes: &[String]) -> Result<ClassWeight, LearnError> {
     let expected = "none, balanced or a map of class to a number above 0";
     let map = match params.get("class_weight") {
@@ -98,13 +98,14 @@ pub(super) fn class_weight(params: &Params<'_>, classes: &[String]) -> Result<Cl
         Some(Value::Object(map)) => map,
         Some(other) => return Err(wrong("class_weight", other, expected)),
     };
-    let mut factors = [1.0; 2];
+    let mut factors = vec![1.0; classes.len().max(2)];
     for (class, value) in map {
         let number = value.as_f64().filter(|x| x.is_finite() && *x > 0.0);
         let number = number.ok_or_else(|| wrong("class_weight", value, "a number above 0"))?;
-        let named = classes.iter().position(|c| c == class).or(["0", "1"].iter().position(|c| c == class));
+        let of_two = || ["0", "1"].iter().position(|c| c == class).filter(|_| classes.len() <= 2);
+        let named = classes.iter().position(|c| c == class).or_else(of_two);
         match named {
-            Some(i) if i < 2 => factors[i] = number,
+            Some(i) => factors[i] = number,
             // Without a schema the classes are not known yet: names are checked when it is.
             _ if classes.is_empty() => {}
             _ => {

@@ -36,8 +36,8 @@ pub enum ClassWeight {
     None,
     /// Each class counts the same: total / (2 · total of the class).
     Balanced,
-    /// By these factors (negative, positive).
-    Given([f64; 2]),
+    /// By these factors, in the order of the classes.
+    Given(Vec<f64>),
 }
 
 /// Which choices of a linear model the scaling depends on.
@@ -169,7 +169,7 @@ fn inverse(x: f64) -> f64 {
 
 fn class_factors(survey: &Survey, choice: &ClassWeight) -> Option<[f64; 2]> {
     match (choice, survey.classes.as_slice()) {
-        (ClassWeight::Given(factors), [_, _]) => Some(*factors),
+        (ClassWeight::Given(factors), [_, _]) => Some([factors[0], factors[1]]),
         (ClassWeight::Balanced, [negative, positive]) => {
             let total = negative.weight + positive.weight;
             Some([total / (2.0 * negative.weight), total / (2.0 * positive.weight)])

@@ -126,11 +126,13 @@ impl Merge for Part {
 struct Params {
     segment: SegmentChoice,
     limit: u64,
+    advice: String,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self { segment: SegmentChoice::All, limit: DEFAULT_LIMIT }
+        let advice = "hash it, drop it, or group rare values in SQL".into();
+        Self { segment: SegmentChoice::All, limit: DEFAULT_LIMIT, advice }
     }
 }
 
@@ -142,10 +144,8 @@ struct Vocabulary {
 impl Vocabulary {
     fn column(&self, name: &str, part: Part) -> Result<ColumnVocabulary, LearnError> {
         if part.over {
-            let limit = self.params.limit;
-            return Err(LearnError::Data(format!(
-                "column `{name}` has more than {limit} distinct values: hash it, drop it, or group rare values in SQL"
-            )));
+            let Params { limit, advice, .. } = &self.params;
+            return Err(LearnError::Data(format!("column `{name}` has more than {limit} distinct values: {advice}")));
         }
         let values = part.values.into_iter().map(|(v, count)| VocabularyEntry { value: VocabularyValue(v), count });
         Ok(ColumnVocabulary { name: name.to_owned(), rows: part.rows, nulls: part.nulls, values: values.collect() })
@@ -172,7 +172,8 @@ impl SinglePass for Vocabulary {
     }
 }
 
-/// `vocabulary` with its parameters checked: `segment` (default all), `limit` (distinct values, default 100,000).
+/// `vocabulary` with its parameters checked: `segment` (default all), `limit` (distinct values, default 100,000),
+/// `advice` (what to do where there are more).
 pub fn build(spec: &ProgramSpec) -> Result<Box<dyn Program>, LearnError> {
     Ok(Box::new(Erased(Once(Vocabulary { params: params(spec)?, names: names(spec) }))))
 }

@@ -67,6 +67,7 @@ impl Rows {
             target: self.target.as_ref().map(|v| pick(v, &order)),
             weight: self.weight.as_ref().map(|v| pick(v, &order)),
             offset: None,
+            query: None,
             row_ids: self.row_ids.as_ref().map(|v| pick(v, &order)),
         }
     }
