@@ -12,6 +12,7 @@ pub mod fault;
 pub mod listen;
 pub mod memory;
 pub mod metrics;
+pub mod onnx;
 pub mod order;
 pub mod output;
 pub mod pki;
@@ -24,7 +25,7 @@ pub mod tls;
 pub mod work;
 
 /// Rises, with a changelog entry, whenever the same job may give other bits.
-pub const NUMERIC_VERSION: u32 = 2;
+pub const NUMERIC_VERSION: u32 = 3;
 
 /// Version of the artifact and registry formats.
 pub const FORMAT_VERSION: u32 = 1;

@@ -111,7 +111,8 @@ impl MemoryBudget {
         }
     }
 
-    fn try_work(&self, bytes: u64) -> Option<Grant> {
+    /// [`MemoryBudget::work`] without waiting: nothing where it would have to.
+    pub fn try_work(&self, bytes: u64) -> Option<Grant> {
         let mut used = self.inner.used();
         let fits = used.total().saturating_add(bytes) <= self.inner.limit;
         (fits || used.working == 0).then(|| self.inner.grant(&mut used, bytes, Purpose::Work))

@@ -2,7 +2,7 @@
 //! an existing model comes to is said here, for all who plan or run it.
 
 use serde::{Deserialize, Serialize};
-use sheaf_dataflow::job::{Evaluate, Job, JobError, Param, PredictSection, Roles, Table, Write};
+use sheaf_dataflow::job::{Details, Evaluate, Job, JobError, Param, PredictSection, Roles, Table, Write};
 
 use crate::registry::Record;
 
@@ -37,6 +37,9 @@ pub struct Predict {
     /// Who may replace the folder, where it is not whoever scores with the same model.
     #[serde(default)]
     pub writer: Option<String>,
+    /// What is written beside the predictions.
+    #[serde(default)]
+    pub details: Details,
 }
 
 impl Predict {
@@ -156,6 +159,7 @@ fn roles(own: &Roles, model: &Roles) -> Roles {
         key: several(&own.key, &model.key),
         time: one(&own.time, &model.time),
         group: one(&own.group, &model.group),
+        query: one(&own.query, &model.query),
         weight: one(&own.weight, &model.weight),
         offset: one(&own.offset, &model.offset),
         categorical: several(&own.categorical, &model.categorical),
@@ -176,6 +180,7 @@ pub fn of_section(job: &Job, section: &PredictSection, model: ModelId) -> Result
         to: section.to.clone(),
         keep: section.keep.clone(),
         writer: Some(writer(job, "predict")),
+        details: section.details.clone(),
     })
 }
 
@@ -230,6 +235,8 @@ pub fn scoring(job: &Job) -> Job {
         publish: None,
         predict: None,
         write: Write::default(),
+        // A score depends on its row alone: rows need not be brought together.
+        columns: Roles { query: None, ..job.columns.clone() },
         ..job.clone()
     }
 }

@@ -15,9 +15,11 @@ use sheaf_dataflow::job::Job;
 use sheaf_dataflow::stores::Stores;
 use sheaf_learn::trees::importance::Importance;
 
+use crate::canonical::hash_bytes;
 use crate::documents::join;
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::order::ModelId;
 use crate::retry;
 
 /// How a model came to be, and where it is.
@@ -52,6 +54,23 @@ pub struct Record {
     /// What each feature counts for, for models of trees.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub importances: Option<BTreeMap<String, Importance>>,
+    /// The model that training went on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_start: Option<ModelId>,
+    /// The model in formats of others, by the format's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub exports: BTreeMap<String, Export>,
+}
+
+/// A file that holds a model in a format of others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// Where it is, below the registry's base.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Hash of its content.
+    pub sha256: String,
 }
 
 /// Why a model reference does not lead to a model.
@@ -132,6 +151,17 @@ impl Registry {
             }
             version += 1;
         }
+    }
+
+    /// Writes a model in a format of others beside the versions of `name`, before there is a record that points to it.
+    /// The file is called by its content: written again, as after a crash, it is the same.
+    pub async fn export(&self, name: &str, format: &str, bytes: Bytes) -> Result<Export, RegistryError> {
+        let sha256 = hash_bytes(&bytes);
+        let file = format!("models/{name}/{}.{format}", &sha256[..16]);
+        let export = Export { file, bytes: bytes.len() as u64, sha256 };
+        let location = join(&self.base, &export.file);
+        retry::store(|| self.stores.put_atomic(&location, bytes.clone())).await?;
+        Ok(export)
     }
 
     /// Keeps a model with its job: readable as `JOB`.
@@ -284,6 +314,19 @@ mod tests {
         assert_eq!(registry.publish("m", record("a")).await.unwrap().version, Some(1));
         assert_eq!(registry.publish("m", record("c")).await.unwrap().version, Some(3));
         assert_eq!(registry.versions("m").await.unwrap(), [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn an_export_stands_beside_the_versions_and_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = registry(folder.path());
+        let export = registry.export("m", "onnx", Bytes::from_static(b"model")).await.unwrap();
+        assert_eq!(registry.export("m", "onnx", Bytes::from_static(b"model")).await.unwrap(), export);
+        assert_eq!(std::fs::read(folder.path().join(&export.file)).unwrap(), b"model");
+        let exports = BTreeMap::from([("onnx".to_owned(), export)]);
+        let published = registry.publish("m", Record { exports, ..record("a") }).await.unwrap();
+        assert_eq!((registry.versions("m").await.unwrap(), registry.names().await.unwrap()), (vec![1], vec!["m".to_owned()]));
+        assert_eq!(registry.resolve("m").await.unwrap(), published);
     }
 
     #[tokio::test]
