@@ -18,6 +18,7 @@ use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::unary::{unary, unknown};
+use crate::queries::Placing;
 use crate::sink;
 
 /// Name of the column that holds the bucket.
@@ -27,8 +28,8 @@ pub(super) const BUCKET: &str = "__bucket";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Buckets {
-    /// Columns that identify a row; empty: all of them.
-    pub(super) key: Vec<String>,
+    /// What says where rows stand.
+    pub(super) by: Placing,
     /// Bits of the hash that say the bucket, 0 to 16.
     pub(super) bits: u32,
     /// Buckets that are not wanted, ascending.
@@ -40,7 +41,7 @@ impl Buckets {
     fn assign(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         let rows = sink::canonical(batch, &Arc::new(schema.project(&(0..batch.num_columns()).collect::<Vec<_>>())?));
         let rows = rows.map_err(external)?;
-        let places = sink::places(&rows, &self.key).map_err(external)?;
+        let places = self.by.buckets(&rows).map_err(external)?;
         let bucket = |place: u128| place.checked_shr(128 - self.bits).unwrap_or(0) as u32;
         let buckets: UInt32Array = places.into_iter().map(bucket).collect::<Vec<u32>>().into();
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
@@ -100,7 +101,7 @@ impl DisplayAs for BucketExec {
             f,
             "BucketExec: bits={}, key=[{}], done={}",
             self.buckets.bits,
-            self.buckets.key.join(", "),
+            self.buckets.by.key.join(", "),
             self.buckets.done.len()
         )
     }

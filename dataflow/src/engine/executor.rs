@@ -30,6 +30,7 @@ use tonic::service::Routes;
 use super::codec::Codec;
 use super::config::{self, MAX_MESSAGE_BYTES};
 use super::depot::Depot;
+use super::neighbours::Neighbours;
 use super::relay::{Flight, Peers, Relays};
 use super::serving::{Counter, Serving};
 use super::stage::{Engine, Running};
@@ -75,6 +76,7 @@ struct Inner {
     policy: MemoryPoolPolicy,
     relays: Relays,
     depot: Depot,
+    neighbours: Neighbours,
     running: Running,
     wake: Arc<Notify>,
     readers: Counter,
@@ -99,9 +101,12 @@ impl QueryExecutor {
         let relays = Relays::new(peers, depot.clone(), options.runtime.clone()).map_err(spill("create a folder for sockets"))?;
         let policy = policy(memory, options.threads);
         let registry = Arc::new(BallistaFunctionRegistry::from(&session));
+        let work = work.canonicalize().map_err(spill("find a folder"))?;
+        let neighbours = Neighbours::new(&work, &std::env::temp_dir());
         let work = work.display().to_string();
         let (running, wake, readers) = (Running::default(), Arc::new(Notify::new()), Counter::default());
-        Ok(Self { inner: Arc::new(Inner { options, work, registry, base, policy, relays, depot, running, wake, readers }) })
+        let inner = Inner { options, work, registry, base, policy, relays, depot, neighbours, running, wake, readers };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What the worker serves on its port.
@@ -126,6 +131,7 @@ impl QueryExecutor {
         self.inner.readers.open();
         // Tasks of an earlier stay are nobody's any more.
         self.inner.running.cancel_all();
+        let _notice = self.inner.neighbours.notice(id);
         let scheduler = SchedulerGrpcClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -182,7 +188,8 @@ impl QueryExecutor {
         let config = move || -> SessionConfig { config::base().with_extension(Arc::clone(&stores)) };
         let base = Arc::clone(&inner.base);
         let runtime = move |_: &SessionConfig| Ok(Arc::clone(&base));
-        let engine = Engine::new(Arc::new(inner.relays.clone()), inner.running.clone(), inner.depot.clone());
+        let neighbours = inner.neighbours.clone();
+        let engine = Engine::new(Arc::new(inner.relays.clone()), inner.running.clone(), inner.depot.clone(), neighbours);
         let cache = DefaultSessionRuntimeCache::new(Arc::new(runtime.clone()), Arc::clone(&inner.policy), SESSIONS);
         Executor::new(
             metadata,

@@ -89,8 +89,7 @@ fn spreads(join: &HashJoinExec, whole: usize) -> Result<bool> {
 /// that of the filter.
 fn whole_bytes(side: &dyn ExecutionPlan) -> Result<usize> {
     let known = StatisticsContext::new().compute(side, &StatisticsArgs::new())?;
-    let width: usize = side.schema().fields().iter().map(|f| f.data_type().primitive_width().unwrap_or(TEXT_BYTES)).sum();
-    let by_rows = known.num_rows.get_value().map_or(0, |rows| rows.saturating_mul(width));
+    let by_rows = known.num_rows.get_value().map_or(0, |rows| rows.saturating_mul(row_bytes(side)));
     let by_bytes = known.total_byte_size.get_value().copied().unwrap_or(0);
     let below = match side.downcast_ref::<ProjectionExec>() {
         Some(projection) => whole_bytes(projection.input().as_ref())?,
@@ -139,15 +138,19 @@ fn left_first(filter: &JoinFilter) -> Result<JoinFilter> {
     Ok(JoinFilter::new(expression.data, indices, Arc::new(Schema::new(fields))))
 }
 
+/// Bytes of a row, about.
+fn row_bytes(node: &dyn ExecutionPlan) -> usize {
+    node.schema().fields().iter().map(|field| field.data_type().primitive_width().unwrap_or(TEXT_BYTES)).sum()
+}
+
 /// Bytes of all rows that a node gives, as far as statistics tell; where they do not, those of the tables below it.
 fn built_bytes(node: &dyn ExecutionPlan) -> Result<usize> {
     let known = StatisticsContext::new().compute(node, &StatisticsArgs::new())?;
     if let Some(bytes) = known.total_byte_size.get_value() {
         return Ok(*bytes);
     }
-    let columns = node.schema().fields().len();
     if let Some(rows) = known.num_rows.get_value() {
-        return Ok(rows.saturating_mul(columns).saturating_mul(size_of::<u64>()));
+        return Ok(rows.saturating_mul(row_bytes(node)));
     }
     let below = node.children().into_iter().map(|child| built_bytes(child.as_ref())).collect::<Result<Vec<_>>>()?;
     Ok(below.into_iter().fold(0, usize::saturating_add))

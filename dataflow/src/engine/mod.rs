@@ -8,7 +8,7 @@
 //! | `codec.rs` | our nodes on the wire |
 //! | `scheduler.rs`, `gate.rs` | the coordinator's side: members, queries, tasks of lost workers |
 //! | `executor.rs`, `stage.rs`, `polite.rs` | a worker's side: polling, memory, cancelling |
-//! | `relay.rs`, `depot.rs` | rows of other workers, and their copies for when a worker is gone |
+//! | `neighbours.rs`, `relay.rs`, `depot.rs` | rows of other workers: of this machine, over the network, and their copies for when a worker is gone |
 //! | `serving.rs` | this worker's rows for others |
 //! | `bucket.rs`, `shards.rs`, `runs.rs`, `notes.rs` | the shard writer |
 //! | `unary.rs` | what our nodes have in common |
@@ -27,6 +27,7 @@ mod depot;
 mod executor;
 mod gate;
 mod joins;
+mod neighbours;
 mod notes;
 mod polite;
 mod prepare;

@@ -20,6 +20,7 @@ use crate::dataset::{Dataset, Source};
 use crate::error::DataError;
 use crate::pin::PinnedFile;
 use crate::plan::Planned;
+use crate::queries::Placing;
 use crate::query::QueryProgress;
 use crate::sink::Written;
 
@@ -166,11 +167,11 @@ fn writing(
     partitions: usize,
 ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let bits = bits(dataset);
-    let buckets = Buckets { key: dataset.key.clone(), bits, done: done.iter().map(|note| note.bucket).collect() };
+    let buckets = Buckets { by: Placing::of(dataset), bits, done: done.iter().map(|note| note.bucket).collect() };
     let bucketed: Arc<dyn ExecutionPlan> = Arc::new(BucketExec::try_new(rows, buckets)?);
     let bucket = Column::new_with_schema(BUCKET, &bucketed.schema())?;
     let spread = Partitioning::Hash(vec![Arc::new(bucket)], partitions.min(1 << bits));
     let exchanged = Arc::new(RepartitionExec::try_new(bucketed, spread)?);
-    let writing = Writing { area: preparing.area.clone(), key: dataset.key.clone(), shard_rows: dataset.shard_rows };
+    let writing = Writing { area: preparing.area.clone(), by: Placing::of(dataset), shard_rows: dataset.shard_rows };
     Ok(Arc::new(ShardsExec::new(exchanged, writing)))
 }

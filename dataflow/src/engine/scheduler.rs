@@ -2,9 +2,12 @@
 //! knows which workers there are. It hears of a lost worker from the coordinator, never by a timeout of its own.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use ballista_core::JobId;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpcServer;
@@ -16,8 +19,8 @@ use ballista_scheduler::SessionBuilder;
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::{SchedulerConfig, TaskDistributionPolicy};
 use ballista_scheduler::scheduler_process::create_scheduler;
-use ballista_scheduler::scheduler_server::SchedulerServer;
 use ballista_scheduler::scheduler_server::event::SubmitPlan;
+use ballista_scheduler::scheduler_server::{JobIdGenerator, SchedulerServer};
 use ballista_scheduler::state::execution_graph::ExecutionGraphBox;
 use ballista_scheduler::state::execution_stage::{ExecutionStage, TaskInfo};
 use datafusion::prelude::SessionContext;
@@ -95,6 +98,7 @@ impl Scheduler {
             override_physical_codec: Some(Arc::new(Codec::default())),
             override_config_producer: Some(Arc::new(config::base)),
             override_session_builder: Some(Arc::clone(&sessions)),
+            job_id_generator: Some(Arc::new(Names::new())),
             // Nobody listens while there is no worker.
             on_work_available: Some(Arc::new(move |_| drop(told.send(Signal::Work)))),
             ..SchedulerConfig::default()
@@ -238,6 +242,29 @@ impl Scheduler {
         let mut query = Query { id, statuses, scheduler: self.clone(), graph: None, found: None, ended: false };
         query.find().await;
         Ok(query)
+    }
+}
+
+/// Names of queries: what this process drew at its start, and a number. The engine's own generator keeps a thread that
+/// wakes up every millisecond.
+struct Names {
+    process: [u64; 2],
+    next: AtomicU64,
+}
+
+impl Names {
+    fn new() -> Self {
+        // Each has keys of its own that the system draws.
+        let drawn = || RandomState::new().hash_one(std::process::id());
+        Self { process: [drawn(), drawn()], next: AtomicU64::new(0) }
+    }
+}
+
+#[async_trait]
+impl JobIdGenerator for Names {
+    async fn next_id(&self) -> String {
+        let [high, low] = self.process;
+        format!("{high:016x}{low:016x}-{}", self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
 

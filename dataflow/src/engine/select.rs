@@ -81,7 +81,8 @@ impl Queries {
         let context = self.context(request, hash_joins, &mut report).await?;
         let asked = Asked::plan(&context, &self.stores, request, JOB_PATH).await?;
         let (schema, warnings) = (Arc::new(asked.logical.schema().as_arrow().clone()), asked.warnings(request));
-        let mut query = self.scheduler.ask(context, &SubmitPlan::Logical(asked.logical)).await?;
+        let physical = asked.physical(&context.state()).await?;
+        let mut query = self.scheduler.ask(context, &SubmitPlan::Physical(physical)).await?;
         let Some(locations) = finish(&mut query, &mut losses, &mut report).await? else { return Ok(None) };
         let relays = self.relays.clone();
         let parts = futures::stream::iter(in_order(locations)).map(move |location| {

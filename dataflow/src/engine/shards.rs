@@ -21,6 +21,7 @@ use super::bucket::external;
 use super::notes::{Note, Notes};
 use super::runs::Runs;
 use super::unary::{unary, unknown};
+use crate::queries::Placing;
 use crate::sink::Sorted;
 use crate::stores::Stores;
 
@@ -30,8 +31,8 @@ use crate::stores::Stores;
 pub(super) struct Writing {
     /// Folder of the job's prepared rows.
     pub(super) area: String,
-    /// Columns that identify a row; empty: all of them.
-    pub(super) key: Vec<String>,
+    /// What says where rows stand.
+    pub(super) by: Placing,
     /// Rows of a shard.
     pub(super) shard_rows: u32,
 }
@@ -127,7 +128,7 @@ impl Writer {
 }
 
 async fn write_bucket(stores: &Stores, writing: &Writing, bucket: u32, batch: RecordBatch) -> Result<Note> {
-    let encoded = Sorted::new(batch, &writing.key).map_err(external)?.encode(writing.shard_rows as usize).map_err(external)?;
+    let encoded = Sorted::new(batch, &writing.by).map_err(external)?.encode(writing.shard_rows as usize).map_err(external)?;
     let name = format!("part-{bucket:05}-{:032x}.parquet", encoded.content);
     let location = stores.canonical(&format!("{}/{name}", writing.area)).map_err(external)?;
     let note = Note { bucket, name, bytes: encoded.bytes.len() as u64, groups: encoded.groups };

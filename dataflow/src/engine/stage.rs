@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::QuerySettings;
 use super::depot::Depot;
+use super::neighbours::Neighbours;
 use super::polite::polite;
 use crate::error::DataError;
 
@@ -63,11 +64,12 @@ pub(super) struct Engine {
     inner: DefaultExecutionEngine,
     running: Running,
     depot: Depot,
+    neighbours: Neighbours,
 }
 
 impl Engine {
-    pub(super) fn new(pool: Arc<dyn BallistaClientPool>, running: Running, depot: Depot) -> Self {
-        Self { inner: DefaultExecutionEngine::with_client_pool(pool), running, depot }
+    pub(super) fn new(pool: Arc<dyn BallistaClientPool>, running: Running, depot: Depot, neighbours: Neighbours) -> Self {
+        Self { inner: DefaultExecutionEngine::with_client_pool(pool), running, depot, neighbours }
     }
 }
 
@@ -87,6 +89,7 @@ impl ExecutionEngine for Engine {
             self.depot.keeps(job_id.as_str(), copies);
         }
         let (token, job) = (self.running.token(job_id.as_str()), job_id.as_str().to_owned());
+        self.neighbours.link(&plan)?;
         let plan = polite(plan, &token)?;
         let folder = Path::new(work_dir).join(&job).join(stage_id.to_string());
         let inner =

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, displayable};
@@ -31,15 +32,26 @@ impl Asked {
         request: &QueryRequest,
         path: &str,
     ) -> Result<Self, DataError> {
-        let mut tables = Vec::with_capacity(request.tables.len());
-        for table in request.tables.iter().filter(|table| table.sql.is_none()) {
+        let (named, rest): (Vec<&Table>, _) =
+            request.tables.iter().filter(|table| table.sql.is_none()).partition(|table| is_named(&table.name, request));
+        let mut tables = Vec::with_capacity(named.len());
+        for table in named {
             tables.push((table.name.clone(), table::open(stores, table).await?));
+        }
+        for table in &rest {
+            table::is_allowed(stores, table).await?;
         }
         let shape = |(name, open): &(String, OpenTable)| -> Result<TableShape, DataError> {
             let provider = Some(scan::provider(stores, name, open)?);
             Ok(TableShape { name: name.clone(), schema: table::planning_schema(&open.columns), provider })
         };
-        let shapes = tables.iter().map(shape).collect::<Result<Vec<_>, _>>()?;
+        let mut shapes = tables.iter().map(shape).collect::<Result<Vec<_>, _>>()?;
+        // Known by their names alone, for messages and for whoever would take a name twice.
+        shapes.extend(rest.iter().map(|table| TableShape {
+            name: table.name.clone(),
+            schema: Arc::new(Schema::empty()),
+            provider: None,
+        }));
         let views: Vec<_> = request.tables.iter().filter_map(view).collect();
         let query = sql::plan(session, &shapes, &views, &request.sql, &request.params, request.now_ns, path).await?;
         let logical = session.state().optimize(&limited(&query, request.stop_after)?).map_err(|e| failure(&e))?;
@@ -73,6 +85,14 @@ impl Asked {
         text.push_str(files.fold(physical, |text, file| pinned::without_pin(&text, file)).trim_end());
         Ok(text)
     }
+}
+
+/// Whether a statement or a view of a question may name a table: its name stands somewhere in the text. One that cannot be
+/// named is not opened, though its path has to be one that may be read.
+fn is_named(name: &str, request: &QueryRequest) -> bool {
+    let views = request.tables.iter().filter_map(|table| table.sql.as_deref());
+    // A quote in a name stands twice in a text.
+    name.contains('"') || views.chain([request.sql.as_str()]).any(|text| text.contains(name))
 }
 
 fn view(table: &Table) -> Option<ViewText> {
