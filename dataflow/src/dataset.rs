@@ -50,6 +50,10 @@ pub struct Dataset {
     pub columns: Vec<ColumnSpec>,
     /// Prepared columns that identify a row.
     pub key: Vec<String>,
+    /// Prepared column whose rows of one value stay together. Materialised, each load unit is a shard then: as many whole
+    /// queries as fit [`Dataset::shard_rows`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
     /// Rows of a shard.
     pub shard_rows: u32,
     /// True once [`Unit::rows`] counts the rows that the filter keeps.
@@ -133,8 +137,40 @@ impl Dataset {
         self.units.iter().fold(0, |rows, u| u64::saturating_add(rows, u.source_rows))
     }
 
+    /// Whether shards are load units, of unequal rows.
+    fn is_grouped(&self) -> bool {
+        self.query.is_some() && self.source == Source::Sink
+    }
+
+    /// Rows of some shards in the global order, as far as there are such.
+    pub(crate) fn rows_of(&self, shards: Range<u32>) -> Range<u64> {
+        if !self.is_grouped() {
+            let (size, rows) = (u64::from(self.shard_rows), self.rows());
+            return (u64::from(shards.start) * size).min(rows)..(u64::from(shards.end) * size).min(rows);
+        }
+        let before = |end: u32| self.units.iter().take(end as usize).map(|unit| unit.rows).sum();
+        before(shards.start)..before(shards.end)
+    }
+
+    /// Rows of a shard that is there; `first` is the number of its first row.
+    pub(crate) fn rows_at(&self, shard: u32, first: u64) -> u64 {
+        match self.is_grouped() {
+            true => self.units.get(shard as usize).map_or(0, |unit| unit.rows),
+            false => self.rows().saturating_sub(first).min(u64::from(self.shard_rows)),
+        }
+    }
+
+    /// Most rows of a shard.
+    pub(crate) fn most_rows(&self) -> u64 {
+        let longest = self.units.iter().filter(|_| self.is_grouped()).map(|unit| unit.rows).max();
+        longest.unwrap_or(0).max(u64::from(self.shard_rows))
+    }
+
     /// Number of shards.
     pub fn shards(&self) -> u32 {
+        if self.is_grouped() {
+            return self.units();
+        }
         u32::try_from(self.rows().div_ceil(u64::from(self.shard_rows))).unwrap_or(u32::MAX)
     }
 
@@ -146,6 +182,9 @@ impl Dataset {
     /// The first shard that starts in each load unit, ascending, units in which none starts left out: where
     /// leases are cut so that each unit is read by one worker.
     pub fn boundaries(&self) -> Vec<u32> {
+        if self.is_grouped() {
+            return (0..self.units()).collect();
+        }
         let size = u64::from(self.shard_rows);
         let mut first_row = 0;
         let mut found = Vec::new();
@@ -162,8 +201,7 @@ impl Dataset {
     /// Where the rows of a shard come from, for people: `rows 65536..131072 of FILE`, with a filter or a
     /// shard over several files as far as units tell.
     pub fn place(&self, shard: u32) -> String {
-        let size = u64::from(self.shard_rows);
-        let (start, end) = (u64::from(shard) * size, (u64::from(shard) + 1) * size);
+        let Range { start, end } = self.rows_of(shard..shard.saturating_add(1));
         let mut first = 0;
         let mut places = Vec::new();
         for unit in &self.units {
@@ -198,7 +236,7 @@ impl Dataset {
     }
 
     /// SHA-256 in hexadecimal of what the rows depend on: pinned files, query, parameters, time where it is used,
-    /// key and shard size. A materialised dataset has the fingerprint of its origin.
+    /// key, query column and shard size. A materialised dataset has the fingerprint of its origin.
     pub fn fingerprint(&self) -> String {
         if let Some(origin) = &self.origin {
             return origin.clone();
@@ -207,7 +245,11 @@ impl Dataset {
         let query = (&self.sql, &self.views, &self.params, self.now_ns);
         let shape = (&self.table_columns, &self.columns, &self.key, self.shard_rows);
         let all = (self.format, &self.table, &self.source, &self.files, unfiltered, query, shape);
-        let bytes = serde_json::to_vec(&all).expect("plain data always serialises");
+        let bytes = match &self.query {
+            None => serde_json::to_vec(&all),
+            Some(query) => serde_json::to_vec(&(all, query)),
+        };
+        let bytes = bytes.expect("plain data always serialises");
         Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
     }
 
@@ -296,6 +338,7 @@ pub(crate) mod tests {
             now_ns: None,
             columns: Vec::new(),
             key: Vec::new(),
+            query: None,
             shard_rows,
             counted: true,
             units: rows.iter().enumerate().map(unit).collect(),
@@ -326,6 +369,18 @@ pub(crate) mod tests {
         data.units[2].source_rows = 50;
         assert_eq!(data.place(2), "rows between 0 and 50 of b.parquet");
         assert_eq!(data.place_of_unit(0).as_deref(), Some("rows 0..15 of a.parquet"));
+    }
+
+    #[test]
+    fn shards_of_queries_are_units() {
+        let mut data = dataset(&[15, 3, 9], 10);
+        (data.query, data.source) = (Some("q".into()), Source::Sink);
+        assert_eq!((data.shards(), data.boundaries()), (3, vec![0, 1, 2]));
+        assert_eq!((data.rows_of(1..3), data.rows_of(0..1), data.rows_of(2..9)), (15..27, 0..15, 18..27));
+        assert_eq!((data.rows_at(1, 15), data.most_rows()), (3, 15));
+        let plain = dataset(&[15, 3, 9], 10);
+        assert_eq!((plain.rows_of(1..3), plain.rows_of(7..9), plain.rows_at(2, 20)), (10..27, 27..27, 7));
+        assert_ne!(Dataset { query: Some("q".into()), ..plain.clone() }.fingerprint(), plain.fingerprint());
     }
 
     #[test]

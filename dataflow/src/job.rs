@@ -3,6 +3,7 @@
 //!
 //! The job travels and is stored as the canonical JSON of [`Job`] (sorted keys, no defaults left out).
 
+mod details;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use details::not_of_trees;
+pub use details::{Details, Explain, MOST_CONTRIBUTIONS, MOST_ENTRIES};
 pub use steps::{DatePart, FeatureStep, ImputeStrategy, StepKind, Unknown};
 
 /// A whole job, parameters already substituted in paths; SQL still holds `$name`, bound when planned.
@@ -173,6 +176,8 @@ pub struct Roles {
     pub time: Option<String>,
     /// Entity that must not stand on both sides of a split.
     pub group: Option<String>,
+    /// What rows are ranked within; rows of a query stay together in a shard and in a segment.
+    pub query: Option<String>,
     /// Non-negative row weight.
     pub weight: Option<String>,
     /// Added to the linear predictor.
@@ -291,8 +296,17 @@ pub struct Train {
 pub struct Evaluate {
     /// Metric names; empty: the usual ones of the task.
     pub metrics: Vec<String>,
+    /// Segments whose rows are scored and measured: train, validation, test; empty: all.
+    pub segments: Vec<String>,
     /// Limits by `segment.metric`, in the order of the file.
     pub limits: Vec<Limit>,
+}
+
+impl Evaluate {
+    /// Whether the rows of a segment are measured.
+    pub fn measures(&self, segment: &str) -> bool {
+        self.segments.is_empty() || self.segments.iter().any(|name| name == segment)
+    }
 }
 
 /// A bound on one metric of one segment.
@@ -319,6 +333,29 @@ pub struct Publish {
     pub model: Option<String>,
     /// Alias that points to the new version.
     pub alias: Option<String>,
+    /// Formats of others that the model is written in as well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub export: Vec<ExportFormat>,
+}
+
+/// A format of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportFormat {
+    /// Open neural network exchange.
+    Onnx,
+}
+
+impl ExportFormat {
+    /// All of them.
+    pub const ALL: [ExportFormat; 1] = [ExportFormat::Onnx];
+
+    /// Name in job files, and the ending of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            ExportFormat::Onnx => "onnx",
+        }
+    }
 }
 
 /// Which rows the job's model scores, and where the predictions go.
@@ -339,6 +376,9 @@ pub struct PredictSection {
     pub keep: Vec<String>,
     /// Folder to write; replaced only if the same job wrote it.
     pub to: String,
+    /// What is written beside the predictions.
+    #[serde(default)]
+    pub details: Details,
 }
 
 /// Folders that stages are written to, as Parquet files in canonical order.

@@ -109,8 +109,9 @@ pub struct FeatureLook {
 impl FeatureLook {
     /// Fits the steps of a job over the training rows among the first `most` prepared rows; absent: among all of them.
     pub async fn fit(local: &Local, stores: &Stores, job: &Job, now_ns: i64, most: Option<u64>) -> Result<Self, LookError> {
-        if job.model.is_some() {
-            let error = JobError::at("model", "the features of this job are those of its model");
+        let frozen = [("model", job.model.is_some()), ("train.warm_start", job.warm_start().is_some())];
+        if let Some((place, _)) = frozen.into_iter().find(|(_, frozen)| *frozen) {
+            let error = JobError::at(place, "the features of this job are those of its model");
             return Err(LookError::Job(vec![error.hint("look at the job that trained it, or write them: write.features")]));
         }
         let read = local.prepared(job, now_ns, most.map(|most| most.saturating_add(1))).await?;
@@ -118,6 +119,9 @@ impl FeatureLook {
         let (batch, more) = gather(read, most).await?;
         let shards = shards(job, &batch)?;
         let mut fitting = Fitting::new(job, &batch.schema()).map_err(LookError::Job)?.without_facts();
+        if let Some(error) = fitting.refused_by_learner(job) {
+            return Err(LookError::Job(vec![error]));
+        }
         warnings.extend(
             fitting
                 .unencoded()

@@ -13,8 +13,8 @@ use datafusion::prelude::SessionContext;
 use serde::{Deserialize, Serialize};
 use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Segment};
 
+use crate::features::FitError;
 use crate::features::kinds::cast_to;
-use crate::features::{FitError, Type};
 use crate::pipeline::Pipeline;
 use crate::prepared::PreparedShard;
 use crate::score::{position, unambiguous};
@@ -40,7 +40,7 @@ impl Matrix {
     pub fn inputs(&self) -> Vec<String> {
         let mut out = View::scoring(&self.pipeline).inputs();
         out.extend(self.carried.iter().cloned());
-        out.extend(self.split.as_ref().and_then(SplitRule::column).map(str::to_owned));
+        out.extend(self.split.as_ref().and_then(SplitRule::reads).map(str::to_owned));
         out.sort();
         out.dedup();
         out
@@ -60,7 +60,7 @@ impl Matrix {
         fields.extend(view.schema().features.iter().map(field));
         fields.extend(self.split.as_ref().map(|_| Field::new(SEGMENT, DataType::Utf8, false)));
         unambiguous(&fields)?;
-        let split_column = match self.split.as_ref().and_then(SplitRule::column) {
+        let split_column = match self.split.as_ref().and_then(SplitRule::reads) {
             Some(name) => Some((position(&prepared, name)?, name.to_owned())),
             None => None,
         };
@@ -100,7 +100,10 @@ impl CompiledMatrix {
 
     fn segments(&self, split: &SplitRule, shard: &PreparedShard) -> Result<ArrayRef, FitError> {
         let text = match &self.split_column {
-            Some((at, name)) => Some(cast_to(name, shard.batch.column(*at), Type::Text)?),
+            Some((at, name)) => {
+                let column = shard.batch.column(*at);
+                Some(split.reads_as().map_or_else(|| Ok(Arc::clone(column)), |ty| cast_to(name, column, ty))?)
+            }
             None => None,
         };
         let segments = split.segments(shard.batch.num_rows(), &shard.row_ids, text.as_ref())?;
@@ -169,7 +172,11 @@ mod tests {
             inputs: vec![("x".into(), "float64".into())],
             offset: None,
         };
-        Matrix { pipeline, carried: vec!["id".into()], split: Some(SplitRule::Random { seed: 1, test: 0.5, validation: 0.0 }) }
+        Matrix {
+            pipeline,
+            carried: vec!["id".into()],
+            split: Some(SplitRule::Random { seed: 1, test: 0.5, validation: 0.0, query: None }),
+        }
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, VecDeque};
 use arrow::datatypes::Schema as ArrowSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sheaf_learn::algorithm::LearnError;
+use sheaf_learn::algorithms::warm_start;
 use sheaf_learn::program::ProgramSpec;
-use sheaf_learn::shard::Schema;
+use sheaf_learn::shard::{Feature, FeatureKind, Schema};
 
-use crate::features::columns::{Frame, Kind};
+use crate::features::columns::{Col, Frame, Kind};
 use crate::features::measure;
 use crate::features::plan::{self, PlannedKind, PlannedStep};
 use crate::features::{FitError, FittedStep, Type};
@@ -75,8 +77,10 @@ pub struct Fitting {
     pub(crate) inputs: Vec<(String, Type)>,
     pub(crate) split: SplitRule,
     pub(crate) roles: Roles,
-    /// Kind of target that the algorithm asks for; `None` without training.
+    /// Kind of target that the algorithm asks for; `None` without training, or where nothing is to be learnt.
     pub(crate) classifier: Option<bool>,
+    /// Whether these are many classes.
+    pub(crate) multiclass: bool,
     pub(crate) facts: VecDeque<Fact>,
     pub(crate) waiting: VecDeque<PlannedStep>,
     pub(crate) fitted: Vec<FittedStep>,
@@ -92,12 +96,13 @@ impl Fitting {
     pub fn new(job: &Job, prepared: &ArrowSchema) -> Result<Fitting, Vec<JobError>> {
         let plan = plan::plan(job, prepared)?;
         let uses = uses::uses(job, prepared, &plan);
-        let classifier = job.train.as_ref().map(target::is_classifier);
+        let classifier = target::kind_of(job);
         let mut out = Fitting {
             inputs: plan.inputs,
             split: SplitRule::of(job),
             roles: job.columns.clone(),
             classifier,
+            multiclass: job.train.as_ref().is_some_and(target::is_multiclass),
             facts: VecDeque::new(),
             waiting: plan.steps.into(),
             fitted: Vec::new(),
@@ -112,6 +117,14 @@ impl Fitting {
         }
         out.settle();
         Ok(out)
+    }
+
+    /// The same with a target of numbers, of which it is asked what must hold.
+    #[must_use]
+    pub(crate) fn of_numbers(mut self) -> Self {
+        self.classifier = Some(false);
+        self.facts = self.needed_facts();
+        self
     }
 
     /// The same without what must hold of key, target, weights and split before steps are fitted, and so without a
@@ -173,6 +186,33 @@ impl Fitting {
         self.frame.features().filter(|c| !encodes(&c.kind)).map(|c| c.name.clone()).collect()
     }
 
+    /// The features that will come out, as far as they are known before anything is fitted: names and kinds, without
+    /// categories and scales.
+    pub fn outline(&self) -> Schema {
+        let kind = |kind: &Kind| match kind {
+            Kind::Slots => FeatureKind::Slots { names: Vec::new() },
+            Kind::Sparse(width) => FeatureKind::Sparse { width: *width },
+            Kind::Plain(_) | Kind::Other(_) => FeatureKind::Numeric { shift: 0.0, scale: 1.0 },
+        };
+        let feature = |c: &Col| Feature { name: c.name.clone(), kind: kind(&c.kind) };
+        let features = self.frame.features().filter(|c| encodes(&c.kind)).map(feature).collect();
+        Schema { features, classes: Vec::new() }
+    }
+
+    /// What the learner says against these features: columns that its parameters name and that are none, or of a kind
+    /// that it cannot take. Parameters that are wrong by themselves are found without data.
+    pub fn refused_by_learner(&self, job: &Job) -> Option<JobError> {
+        let train = job.train.as_ref()?;
+        // An earlier model comes with the features that it was fitted on, and is looked at there.
+        let own = train.params.iter().filter(|(name, _)| *name != warm_start::NAME);
+        let params = Value::Object(own.map(|(name, value)| (name.clone(), value.clone())).collect());
+        let spec = ProgramSpec { name: train.algorithm.clone(), params, schema: self.outline() };
+        match spec.build().err()? {
+            LearnError::Param { name, message } => Some(JobError::at(format!("train.{name}"), message)),
+            other => Some(JobError::at("train", other.to_string())),
+        }
+    }
+
     /// What works but deserves a look, so far.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -191,7 +231,7 @@ impl Fitting {
         let numeric_target = self.classifier == Some(false);
         let mut out = VecDeque::new();
         // Rows with nulls in the key would all have one id and stand in one segment. A split column names it itself.
-        let drawn = matches!(self.split, SplitRule::Random { .. });
+        let drawn = self.split.reads_row_ids();
         out.extend((drawn && !self.roles.key.is_empty()).then_some(Fact::Key));
         out.extend(self.split.column().map(|_| Fact::Split));
         out.extend((self.classifier == Some(true)).then_some(Fact::Classes));

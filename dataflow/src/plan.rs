@@ -81,7 +81,12 @@ pub async fn plan(job: &Job, stores: &Stores, now_ns: i64) -> Result<Planned, Da
     }
     let reached = |view: ViewText| View { name: view.name, sql: view.sql };
     let views: Vec<View> = sql::reached(&texts, &text).into_iter().map(reached).collect();
-    let QueryShape::RowWise { table: read, .. } = &query.shape else {
+    let read = match &query.shape {
+        // Rows of a query must come to stand side by side: workers exchange them.
+        QueryShape::RowWise { table, .. } if job.columns.query.is_none() => Some(table),
+        _ => None,
+    };
+    let Some(read) = read else {
         return general::plan(job, stores, open, views, General { text, path, params: job.params.clone(), now_ns }, &query).await;
     };
     let used = open.iter().position(|(name, _)| name == read).expect("the query reads a table of the job");
@@ -156,6 +161,7 @@ fn document(
         now_ns: query.uses_now.then_some(now_ns),
         columns: specs(&compiled.schema),
         key: job.columns.key.clone(),
+        query: None,
         shard_rows: shard_rows(job, &compiled.schema)?,
         units: table.units,
         origin: None,
@@ -208,7 +214,8 @@ fn warnings(job: &Job, query: &Query, keyless: bool, needs: Needs) -> Vec<String
     for table in job.tables.iter().filter(|t| t.sql.is_none() && !query.tables.contains(&t.name)) {
         found.push(format!("tables.{}: the query does not read this table", table.name));
     }
-    if matches!(needs, Needs::Materialise | Needs::Query) && keyless && job.split.is_some() {
+    let by_row = job.split.is_some() && job.columns.query.is_none();
+    if matches!(needs, Needs::Materialise | Needs::Query) && keyless && by_row {
         found.push(MATERIALISED_SPLIT_WARNING.to_owned());
     }
     found

@@ -2,7 +2,8 @@
 
 use arrow::record_batch::RecordBatch;
 
-/// Rows `[index · R, (index + 1) · R)` of the prepared dataset in canonical order.
+/// Rows `[index · R, (index + 1) · R)` of the prepared dataset in canonical order; with a query column as many whole queries as
+/// fit `R` rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreparedShard {
     /// Index of the shard in the dataset.

@@ -72,8 +72,7 @@ impl Reader {
     /// put together.
     pub async fn working_bytes(&self, range: Range<u32>) -> Result<u64, DataError> {
         let dataset = &self.loader.dataset;
-        let size = u64::from(dataset.shard_rows);
-        let wanted = u64::from(range.start) * size..u64::from(range.end) * size;
+        let (size, wanted) = (dataset.most_rows(), dataset.rows_of(range));
         let (mut first, mut most) = (0, 0);
         for unit in &dataset.units {
             let rows = first..first + unit.rows;
@@ -102,6 +101,8 @@ struct Cursor {
     program: Arc<Program>,
     shard: u32,
     end: u32,
+    /// Global number of the first row of `shard`.
+    first: u64,
     /// Global numbers of the rows that are still to be loaded.
     rows: Range<u64>,
     unit: usize,
@@ -115,14 +116,15 @@ struct Cursor {
 impl Cursor {
     fn new(loader: Arc<Loader>, program: Arc<Program>, range: Range<u32>) -> Self {
         let dataset = &loader.dataset;
-        let size = u64::from(dataset.shard_rows);
         let end = range.end.min(dataset.shards());
-        let rows = u64::from(range.start) * size..dataset.rows().min(u64::from(end) * size);
+        let rows = dataset.rows_of(range.start..end);
+        let first = rows.start;
         Self {
             loader,
             program,
             shard: range.start,
             end,
+            first,
             rows,
             unit: 0,
             unit_start: 0,
@@ -140,8 +142,7 @@ impl Cursor {
         if !dataset.counted {
             return Err(DataError::internal("reader", "the rows that the filter keeps were not counted"));
         }
-        let first = u64::from(self.shard) * u64::from(dataset.shard_rows);
-        let rows = (dataset.rows() - first).min(u64::from(dataset.shard_rows)) as usize;
+        let rows = dataset.rows_at(self.shard, self.first) as usize;
         while self.pending_rows < rows {
             let piece = self.load().await?;
             self.pending_rows += piece.rows();
@@ -149,6 +150,7 @@ impl Cursor {
         }
         let shard = self.cut(rows)?;
         self.shard += 1;
+        self.first += rows as u64;
         Ok(Some(shard))
     }
 

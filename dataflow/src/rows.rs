@@ -62,6 +62,22 @@ impl CompiledRows {
         }
     }
 
+    /// Rows that should be made at once; what becomes of a row does not depend on it.
+    pub fn rows_at_once(&self) -> usize {
+        match self {
+            CompiledRows::Prepared(_) | CompiledRows::Features(_) => usize::MAX,
+            CompiledRows::Scores(scorer) => scorer.rows_at_once(),
+        }
+    }
+
+    /// Bytes that so many rows take beside the shard.
+    pub fn bytes_at_once(&self) -> usize {
+        match self {
+            CompiledRows::Prepared(_) | CompiledRows::Features(_) => 0,
+            CompiledRows::Scores(scorer) => scorer.bytes_at_once(),
+        }
+    }
+
     /// What becomes of a shard, in the order of its rows.
     pub fn make(&self, shard: &PreparedShard) -> Result<RecordBatch, FitError> {
         match self {

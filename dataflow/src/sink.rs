@@ -1,7 +1,8 @@
 //! The sink: writes prepared rows once, in an order that depends on their content alone. Rows fall into buckets
 //! by the top bits of their hash; each bucket is sorted by hash, then content, and becomes one Parquet file.
 //! The hash is that of the declared key, so that a changed row moves no other; without a key it is that of the
-//! content. File order, row groups and chunks of the input leave no trace.
+//! content. With a query column, rows stand by the hash of their query first, so that those of a query stand side by side,
+//! and a row group is a shard. File order, row groups and chunks of the input leave no trace.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::error::DataError;
 use crate::job::CsvOptions;
 use crate::load::{FileOrigin, Loader, Program};
 use crate::pin::PinnedFile;
+use crate::queries::{self, Placing};
 use crate::rowid::{self, RowValues};
 use crate::rowwise;
 use crate::stores::Stores;
@@ -55,7 +57,7 @@ pub async fn materialise_in(dataset: &Dataset, stores: &Stores, area: &str, buck
     }
     let count = expected_bytes(dataset).div_ceil(bucket_bytes.max(1)).clamp(1, MAX_BUCKETS).next_power_of_two();
     let program = Arc::new(Program::compile(dataset, stores, None, false).await?);
-    let mut buckets = Buckets::new(dataset.schema(), dataset.key.clone(), count as usize, bucket_bytes)?;
+    let mut buckets = Buckets::new(dataset.schema(), Placing::of(dataset), count as usize, bucket_bytes)?;
     let (sender, mut rows) = mpsc::channel::<Input>(AHEAD);
     let fill = tokio::task::spawn_blocking({
         let program = Arc::clone(&program);
@@ -84,7 +86,7 @@ pub(crate) async fn materialise_rows(
     area: &str,
     rows: impl futures::Stream<Item = Result<RecordBatch, DataError>>,
 ) -> Result<Dataset, DataError> {
-    let mut buckets = Buckets::new(dataset.schema(), dataset.key.clone(), 1, BUCKET_BYTES)?;
+    let mut buckets = Buckets::new(dataset.schema(), Placing::of(dataset), 1, BUCKET_BYTES)?;
     let mut rows = std::pin::pin!(rows);
     while let Some(batch) = rows.next().await {
         buckets.add(&batch?)?;
@@ -95,8 +97,8 @@ pub(crate) async fn materialise_rows(
 async fn write_buckets(dataset: &Dataset, stores: &Stores, area: &str, buckets: Vec<Bucket>) -> Result<Dataset, DataError> {
     let mut written = Written::new(dataset, area);
     for bucket in buckets {
-        let (rows, keys, size) = (bucket, dataset.key.clone(), dataset.shard_rows as usize);
-        let sorted = blocking(move || Sorted::new(rows.read()?, &keys)?.encode(size)).await?;
+        let (rows, by, size) = (bucket, Placing::of(dataset), dataset.shard_rows as usize);
+        let sorted = blocking(move || Sorted::new(rows.read()?, &by)?.encode(size)).await?;
         written.add(stores, sorted).await?;
     }
     let result = written.dataset;
@@ -193,7 +195,7 @@ fn spill_arrow(error: ArrowError) -> DataError {
 /// Rows by bucket. One bucket stays in memory while it is small, several are spilled to local files.
 struct Buckets {
     schema: SchemaRef,
-    key: Vec<String>,
+    by: Placing,
     memory: Vec<RecordBatch>,
     /// Bytes of the rows in memory, and how many may be there.
     bytes: u64,
@@ -208,8 +210,8 @@ enum Bucket {
 }
 
 impl Buckets {
-    fn new(schema: SchemaRef, key: Vec<String>, count: usize, limit: u64) -> Result<Self, DataError> {
-        let mut buckets = Self { schema, key, memory: Vec::new(), bytes: 0, limit, spilled: Vec::new() };
+    fn new(schema: SchemaRef, by: Placing, count: usize, limit: u64) -> Result<Self, DataError> {
+        let mut buckets = Self { schema, by, memory: Vec::new(), bytes: 0, limit, spilled: Vec::new() };
         if count > 1 {
             buckets.open(count)?;
         }
@@ -247,7 +249,7 @@ impl Buckets {
     fn spill(&mut self, batch: &RecordBatch) -> Result<(), DataError> {
         let bits = self.spilled.len().trailing_zeros();
         let mut rows = vec![Vec::new(); self.spilled.len()];
-        for (row, hash) in places(batch, &self.key)?.into_iter().enumerate() {
+        for (row, hash) in self.by.buckets(batch)?.into_iter().enumerate() {
             rows[(hash >> (128 - bits)) as usize].push(row as u32);
         }
         for (writer, rows) in self.spilled.iter_mut().zip(rows) {
@@ -328,27 +330,41 @@ pub(crate) fn places(batch: &RecordBatch, key: &[String]) -> Result<Vec<u128>, D
 pub(crate) struct Sorted {
     batch: RecordBatch,
     ids: Vec<u128>,
+    /// The query of each row.
+    queries: Option<Vec<u128>>,
     content: u128,
 }
 
 impl Sorted {
-    pub(crate) fn new(batch: RecordBatch, key: &[String]) -> Result<Self, DataError> {
-        let order = order(&batch, &places(&batch, key)?)?;
+    pub(crate) fn new(batch: RecordBatch, by: &Placing) -> Result<Self, DataError> {
+        let (key, places) = (&by.key, places(&batch, &by.key)?);
+        let order = match &by.query {
+            None => order(&batch, &places)?,
+            Some(_) => order(&batch, &by.buckets(&batch)?.into_iter().zip(places).collect::<Vec<_>>())?,
+        };
         let sorted = take_record_batch(&batch, &UInt32Array::from(order)).map_err(failed)?;
+        let queries = by.query.as_ref().map(|query| queries::ids_of(&sorted, query)).transpose()?;
+        if let (Some(query), Some(ids)) = (&by.query, &queries) {
+            queries::check_rows(&sorted, query, ids)?;
+        }
         let ordered = hashes(&sorted)?;
         let ids = match key.is_empty() {
             true => occurrences(&ordered),
-            false => places(&sorted, key)?,
+            false => self::places(&sorted, key)?,
         };
         let mut all = ValueHasher::new();
         ordered.iter().chain(&ids).for_each(|h| all.bytes(&h.to_le_bytes()));
-        Ok(Self { batch: sorted, ids, content: all.finish() })
+        Ok(Self { batch: sorted, ids, queries, content: all.finish() })
     }
 
-    /// Parquet bytes in row groups of a whole number of shards.
+    /// Parquet bytes in row groups of a whole number of shards; of one where rows of a query stay together.
     pub(crate) fn encode(self, shard_rows: usize) -> Result<Encoded, DataError> {
         let rows = self.batch.num_rows();
         let group_rows = GROUP_ROWS.div_ceil(shard_rows) * shard_rows;
+        let groups = match &self.queries {
+            None => (0..rows).step_by(group_rows).map(|start| group_rows.min(rows - start)).collect(),
+            Some(ids) => queries::shards(ids, shard_rows),
+        };
         let mut fields: Vec<Field> = self.batch.schema().fields().iter().map(|f| f.as_ref().clone()).collect();
         fields.push(Field::new(rowid::ROW_ID, DataType::FixedSizeBinary(16), false));
         let schema = Arc::new(Schema::new(fields));
@@ -357,18 +373,23 @@ impl Sorted {
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(failed)?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
-            .set_max_row_group_row_count(Some(group_rows))
+            .set_max_row_group_row_count(Some(groups.iter().copied().max().unwrap_or(0).max(group_rows)))
             .build();
         let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties)).map_err(failed)?;
-        writer.write(&batch).map_err(failed)?;
+        let mut first = 0;
+        for group in &groups {
+            writer.write(&batch.slice(first, *group)).map_err(failed)?;
+            writer.flush().map_err(failed)?;
+            first += group;
+        }
         let bytes = writer.into_inner().map_err(failed)?;
-        let groups = (0..rows).step_by(group_rows).map(|start| group_rows.min(rows - start) as u64).collect();
+        let groups = groups.into_iter().map(|rows| rows as u64).collect();
         Ok(Encoded { bytes, groups, content: self.content })
     }
 }
 
 /// Row numbers by the hash of their place, then by content.
-fn order(batch: &RecordBatch, hashes: &[u128]) -> Result<Vec<u32>, DataError> {
+fn order<T: Ord>(batch: &RecordBatch, hashes: &[T]) -> Result<Vec<u32>, DataError> {
     let values = RowValues::new(batch.columns())?;
     let rows = u32::try_from(hashes.len()).map_err(|_| failed("a bucket has more than 2^32 rows"))?;
     let mut order: Vec<u32> = (0..rows).collect();

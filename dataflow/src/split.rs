@@ -1,14 +1,15 @@
-//! Which segment a row belongs to, before anything is fitted: by a salted hash of its id, or by a column
-//! that says so. Inside a shard rows are then grouped by segment, in canonical order in each.
+//! Which segment a row belongs to, before anything is fitted: by a salted hash of its id (of its query, where there are
+//! queries), or by a column that says so. Inside a shard rows are then grouped by segment, in canonical order in each.
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use serde::{Deserialize, Serialize};
 use sheaf_learn::hash::RandomSplit;
 use sheaf_learn::shard::Segment;
 
-use crate::features::FitError;
 use crate::features::fit::Seen;
+use crate::features::{FitError, Type};
 use crate::job::{Job, Split};
+use crate::queries;
 
 /// How rows get their segment; the seed is settled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub enum SplitRule {
         test: f64,
         /// Fraction for validation.
         validation: f64,
+        /// By a hash of this column instead: rows of a query stay together.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        query: Option<String>,
     },
     /// By the text of a column.
     Column {
@@ -43,7 +47,8 @@ impl SplitRule {
             None if job.model.is_some() => SplitRule::Test,
             None => SplitRule::None,
             Some(Split::Random { test, validation, seed }) => {
-                SplitRule::Random { seed: seed.unwrap_or(job.seed), test: *test, validation: *validation }
+                let (seed, query) = (seed.unwrap_or(job.seed), job.columns.query.clone());
+                SplitRule::Random { seed, test: *test, validation: *validation, query }
             }
             Some(Split::Column { column, train, validation, test }) => {
                 let value = |given: &Option<String>, segment: Segment| given.clone().unwrap_or_else(|| segment.name().into());
@@ -53,7 +58,7 @@ impl SplitRule {
         }
     }
 
-    /// The prepared column that the rule reads.
+    /// The prepared column that says the segment.
     pub fn column(&self) -> Option<&str> {
         match self {
             SplitRule::Column { column, .. } => Some(column),
@@ -61,13 +66,35 @@ impl SplitRule {
         }
     }
 
-    /// Segment of each of `rows` rows; `text` is the rule's column as text, if it has one. Only a random split reads
-    /// the ids.
-    pub(crate) fn segments(&self, rows: usize, row_ids: &[u128], text: Option<&ArrayRef>) -> Result<Vec<Segment>, FitError> {
-        match (self, text) {
-            (SplitRule::Random { seed, test, validation }, _) => {
+    /// The prepared column that the rule reads: what says the segment, or the query that is drawn for.
+    pub fn reads(&self) -> Option<&str> {
+        match self {
+            SplitRule::Random { query: Some(column), .. } | SplitRule::Column { column, .. } => Some(column),
+            _ => None,
+        }
+    }
+
+    /// What the column is read as; `None`: as it is.
+    pub(crate) fn reads_as(&self) -> Option<Type> {
+        self.column().map(|_| Type::Text)
+    }
+
+    /// Whether the rule reads row ids.
+    pub(crate) fn reads_row_ids(&self) -> bool {
+        matches!(self, SplitRule::Random { query: None, .. })
+    }
+
+    /// Segment of each of `rows` rows; `column` is the column that the rule reads, if it does.
+    pub(crate) fn segments(&self, rows: usize, row_ids: &[u128], column: Option<&ArrayRef>) -> Result<Vec<Segment>, FitError> {
+        match (self, column) {
+            (SplitRule::Random { seed, test, validation, query }, values) => {
                 let split = RandomSplit::new(*seed, *test, *validation);
-                Ok(row_ids.iter().map(|id| split.segment(*id)).collect())
+                let drawn = match (query, values) {
+                    (Some(_), Some(values)) => &queries::ids(values).map_err(|e| FitError::Data(e.to_string()))?,
+                    (Some(query), None) => return Err(FitError::Data(format!("the split lacks its column `{query}`"))),
+                    (None, _) => row_ids,
+                };
+                Ok(drawn.iter().map(|id| split.segment(*id)).collect())
             }
             (SplitRule::Column { column, values }, Some(text)) => by_text(column, values, text),
             (SplitRule::Test, _) => Ok(vec![Segment::Test; rows]),
@@ -183,6 +210,17 @@ mod tests {
         assert_eq!(offsets, [0, 0, 2, 3, 4, 4]);
         assert_eq!(entries, [(1, 1.0), (2, 1.0), (8, 1.0), (7, 1.0)]);
         assert_eq!(group(&[Train, Train]).order, None);
+    }
+
+    #[test]
+    fn rows_of_a_query_are_drawn_together() {
+        let rule = SplitRule::Random { seed: 3, test: 0.5, validation: 0.0, query: Some("q".into()) };
+        let column: ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values((0..4000).map(|i| i / 4)));
+        let segments = rule.segments(4000, &[], Some(&column)).unwrap();
+        assert!(segments.chunks(4).all(|query| query.iter().all(|s| *s == query[0])));
+        let test = segments.iter().filter(|s| **s == Segment::Test).count();
+        assert!((1800..2200).contains(&test), "{test}");
+        assert!(!rule.reads_row_ids() && rule.reads() == Some("q") && rule.column().is_none());
     }
 
     #[test]

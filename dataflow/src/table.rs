@@ -158,9 +158,27 @@ struct Listed {
     files: Vec<(String, String)>,
 }
 
-/// Resolves the path of a table: a file, a folder or a glob.
-async fn find(stores: &Stores, table: &Table, at: &str) -> Result<Listed, DataError> {
-    let refused = |e: DataError| match e {
+/// Whether a table that is not read could be, as far as its path says.
+///
+/// # Errors
+/// The path leads where nothing may be read.
+pub(crate) async fn is_allowed(stores: &Stores, table: &Table) -> Result<(), DataError> {
+    resolve(stores, table, &format!("tables.{}", table.name)).await.map(drop)
+}
+
+/// The base of a table's path, its glob, and where the base lies.
+async fn resolve<'t>(stores: &Stores, table: &'t Table, at: &str) -> Result<(&'t str, Option<&'t str>, String), DataError> {
+    if table.path.split('/').any(|segment| segment == "..") {
+        return Err(refused(DataError::denied(&table.path, "`..` is not allowed"), at));
+    }
+    let (base, pattern) = split_at_glob(stores, &table.path).await;
+    let (_, root) = stores.resolve(base).map_err(|e| refused(e, at))?;
+    Ok((base, pattern, stores::locate(base, &root)))
+}
+
+/// A refusal as an error of the job.
+fn refused(error: DataError, at: &str) -> DataError {
+    match error {
         DataError::Denied { location, reason, remedy } => {
             let error = JobError::at(at, format!("{location}: {reason}"));
             DataError::Job(match remedy {
@@ -169,17 +187,17 @@ async fn find(stores: &Stores, table: &Table, at: &str) -> Result<Listed, DataEr
             })
         }
         other => other,
-    };
-    if table.path.split('/').any(|segment| segment == "..") {
-        return Err(refused(DataError::denied(&table.path, "`..` is not allowed")));
     }
-    let (base, pattern) = split_at_glob(stores, &table.path).await;
-    let (_, root) = stores.resolve(base).map_err(refused)?;
+}
+
+/// Resolves the path of a table: a file, a folder or a glob.
+async fn find(stores: &Stores, table: &Table, at: &str) -> Result<Listed, DataError> {
+    let refused = |e: DataError| refused(e, at);
+    let (base, pattern, root) = resolve(stores, table, at).await?;
     let matcher = match pattern {
         None => None,
         Some(p) => Some(glob::Pattern::new(p).map_err(|e| JobError::at(at, format!("`{p}` is not a glob: {e}")))?),
     };
-    let root = stores::locate(base, &root);
     let (listed, leaving) = stores.list_with_leaving(&root).await.map_err(refused)?;
     if listed.is_empty() && matcher.is_none() && stores.size(&root).await.map_err(refused)?.is_some() {
         let name = given_name(base, &root);

@@ -11,6 +11,7 @@ use crate::features::plan::{Plan, PlannedKind, PlannedStep};
 use crate::features::{Affine, Fill, Fitted, FittedStep, Imputed, Slots};
 use crate::job::Job;
 use crate::pipeline::encodes;
+use crate::target;
 use crate::view::{Output, Source, View};
 
 /// A prepared column and what becomes of it.
@@ -36,7 +37,7 @@ pub(crate) fn uses(job: &Job, prepared: &Schema, plan: &Plan) -> Vec<ColumnUse> 
         let data_type = prepared.field_with_name(&col.name).map(|f| type_name(f.data_type())).unwrap_or_default();
         let role = col.role.clone().unwrap_or_else(|| "feature".into());
         let feature = read.contains(&col.name);
-        let needed = role.split(", ").any(|r| ["target", "weight", "offset", "split", "key"].contains(&r));
+        let needed = role.split(", ").any(|r| ["target", "weight", "offset", "split", "key", "query"].contains(&r));
         let why = why(job, plan, col, feature);
         ColumnUse { name: col.name.clone(), data_type, role, used: feature || needed, why }
     };
@@ -47,10 +48,12 @@ fn why(job: &Job, plan: &Plan, col: &Col, feature: bool) -> String {
     let algorithm = job.train.as_ref().map_or("nothing", |t| t.algorithm.as_str());
     let role = col.role.as_deref().map(|r| r.split(", ").next().unwrap_or(r));
     match role {
+        Some("target") if job.train.as_ref().is_some_and(target::is_anomaly) => "measures the scores; never learnt".into(),
         Some("target") => format!("{algorithm} learns it"),
         Some("key") => "identifies the row".into(),
         Some("weight") => "weighs the row".into(),
         Some("offset") => "added to the linear predictor".into(),
+        Some("query") => "says which rows are ranked together".into(),
         Some("split") => "says which segment the row is in".into(),
         Some(_) if feature => "never a feature, but a step reads it".into(),
         Some("ignore") => "listed in columns.ignore".into(),

@@ -38,6 +38,9 @@ pub struct View {
     pub weight: Option<String>,
     /// Prepared column with offsets.
     pub offset: Option<String>,
+    /// Prepared column that says which rows are of one query; their rows stand side by side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
     /// Where rows stand.
     pub split: SplitRule,
     /// Only rows for which this SQL condition over prepared columns is true.
@@ -118,6 +121,7 @@ impl View {
             target: None,
             weight: None,
             offset: None,
+            query: None,
             split: SplitRule::None,
             filter: None,
             params: BTreeMap::new(),
@@ -125,11 +129,12 @@ impl View {
         }
     }
 
-    /// What training and metrics read: the pipeline's features with target, weight, offset and split.
+    /// What training and metrics read: the pipeline's features with target, weight, offset, query and split.
     pub fn features(job: &Job, pipeline: &Pipeline) -> View {
         View {
             target: pipeline.target.clone(),
             weight: job.columns.weight.clone(),
+            query: job.columns.query.clone(),
             split: SplitRule::of(job),
             ..View::scoring(pipeline)
         }
@@ -149,8 +154,9 @@ impl View {
     /// Prepared columns that the view reads, sorted by name.
     pub fn inputs(&self) -> Vec<String> {
         let mut out = self.lowered().1;
-        let roles = [self.target.as_ref().map(|t| t.column.as_str()), self.weight.as_deref(), self.offset.as_deref()];
-        out.extend(roles.into_iter().flatten().chain(self.split.column()).map(String::from));
+        let target = self.target.as_ref().map(|t| t.column.as_str());
+        let roles = [target, self.weight.as_deref(), self.offset.as_deref(), self.query.as_deref(), self.split.reads()];
+        out.extend(roles.into_iter().flatten().map(String::from));
         if let RowIds::OfColumns(columns) = &self.row_ids {
             out.extend(columns.iter().cloned());
         }
@@ -166,7 +172,7 @@ impl View {
 
     /// Whether the view reads the ids of prepared rows.
     pub(crate) fn reads_row_ids(&self) -> bool {
-        self.row_ids == RowIds::OfRows || matches!(self.split, SplitRule::Random { .. })
+        self.row_ids == RowIds::OfRows || self.split.reads_row_ids()
     }
 
     /// The schema of the shards that the view makes.

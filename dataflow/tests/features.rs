@@ -415,7 +415,7 @@ fn targets_are_judged_before_features() {
     let error = of(json!({"target": "label"}), "logistic_regression", &batch).unwrap_err();
     assert!(error.contains("columns.positive: target `label` has the values `bad` and `good`"), "{error}");
     let error = of(json!({"target": "merchant"}), "logistic_regression", &batch).unwrap_err();
-    assert!(error.contains("target `merchant` has 5 values; multiclass is not supported yet"), "{error}");
+    assert!(error.contains("target `merchant` has 5 values, two are learnt here; write `task: multiclass`"), "{error}");
     let error = of(json!({"target": "constant"}), "logistic_regression", &batch).unwrap_err();
     assert!(error.contains("target `constant` has the single class `0.1` in all 400 rows"), "{error}");
     let error = of(json!({"target": "amount"}), "linear_regression", &batch).unwrap_err();

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Float64Type};
 use arrow::record_batch::RecordBatch;
 use fitting::{encode, fit, job, session, shards};
 use serde_json::{Value, json};
-use sheaf_dataflow::job::Job;
+use sheaf_dataflow::job::{Details, Job};
 use sheaf_dataflow::score::Scorer;
 use sheaf_dataflow::view::View;
 use sheaf_learn::model::Model;
@@ -63,7 +63,7 @@ fn train(job: &Job, batch: &RecordBatch) -> Scorer {
     let encoded = encode(&View::features(job, &pipeline), &shards(batch, 1536)).unwrap();
     let output = sheaf_learn::program::run(program.as_ref(), &encoded).unwrap();
     let model: Model = serde_json::from_value(output["model"].clone()).unwrap();
-    let scorer = Scorer { pipeline, model, key: vec!["id".into()], keep: vec!["city".into()] };
+    let scorer = Scorer { pipeline, model, key: vec!["id".into()], keep: vec!["city".into()], details: Details::default() };
     serde_json::from_str(&serde_json::to_string(&scorer).unwrap()).unwrap()
 }
 

@@ -16,8 +16,6 @@ use crate::pipeline::{Fact, FitRequest, Fitting};
 use crate::target::{self, TargetKind};
 use crate::view::{Output, Source, Test, View};
 
-/// Most distinct targets that are counted before the answer is plain: this is no binary target.
-const MOST_CLASSES: u64 = 1_000;
 /// Most distinct values of a split column.
 const MOST_PARTS: u64 = 1_000;
 /// Largest whole number up to which every integer is an f64.
@@ -52,7 +50,8 @@ pub(crate) fn fact_request(fitting: &Fitting, fact: Fact) -> FitRequest {
         }
         Fact::Classes => {
             let column: Vec<String> = roles.target.iter().cloned().collect();
-            let program = ("vocabulary", json!({"limit": MOST_CLASSES, "segment": "all"}));
+            let params = json!({"limit": target::MOST_CLASSES, "segment": "all", "advice": target::TOO_MANY});
+            let program = ("vocabulary", params);
             request(format!("check target {}", column.join(", ")), view, &column, Source::Text, program)
         }
         Fact::Numbers => {
@@ -93,7 +92,7 @@ pub(crate) fn judge(fitting: &mut Fitting, fact: Fact, result: Value) -> Result<
             let column = fitting.roles.target.clone().unwrap_or_default();
             let ty = fitting.type_of(&column).unwrap_or(Type::Text);
             let seen = fit::column("columns.target", &seen, &column)?;
-            target::classes(ty, seen, fitting.roles.positive.as_ref()).map(Some)
+            target::classes(ty, seen, fitting.roles.positive.as_ref(), fitting.multiclass).map(Some)
         }
         Fact::Numbers => {
             let output: MomentsOutput = fit::read(&label, result)?;
@@ -136,10 +135,16 @@ fn judge_numbers(fitting: &mut Fitting, role: &str, column: &str, output: &Momen
     Ok(())
 }
 
+/// What to do about more categories than trees are given. They read no hashed columns.
+const FEWER_CATEGORIES: &str = "drop it (columns.ignore), or make it coarser in `prepare`, as in \
+    CASE WHEN count(*) OVER (PARTITION BY c) < 100 THEN 'rare' ELSE c END; trees take no hashed columns";
+
 /// The request for a step that learns something; the steps before it are applied.
 pub(crate) fn step_request(fitting: &Fitting, step: &PlannedStep) -> FitRequest {
     let view = View { steps: fitting.fitted.clone(), split: fitting.split.clone(), ..View::of(fitting.inputs.clone()) };
     let vocabulary = |limit: u64| ("vocabulary", json!({"limit": limit, "segment": "train"}));
+    let categories =
+        || ("vocabulary", json!({"limit": one_hot::MOST_CATEGORIES, "segment": "train", "advice": FEWER_CATEGORIES}));
     match &step.kind {
         PlannedKind::Impute { columns, strategy, .. } => {
             let names: Vec<String> = columns.iter().map(|c| c.column.clone()).collect();
@@ -161,9 +166,11 @@ pub(crate) fn step_request(fitting: &Fitting, step: &PlannedStep) -> FitRequest 
             request(label, view, &names, Source::Number, ("moments", json!({})))
         }
         PlannedKind::OneHot { columns, .. } => {
-            let what = if step.place == CATEGORIES { CATEGORIES } else { "one_hot" };
-            let label = format!("fit {what} {}", some_of(columns));
-            request(label, view, columns, Source::Text, vocabulary(one_hot::MOST_CATEGORIES))
+            let (what, program) = match step.place == CATEGORIES {
+                true => (CATEGORIES, categories()),
+                false => ("one_hot", vocabulary(one_hot::MOST_CATEGORIES)),
+            };
+            request(format!("fit {what} {}", some_of(columns)), view, columns, Source::Text, program)
         }
         // Such steps never wait: they are settled at once.
         PlannedKind::Ready(_) => request(step.place.clone(), view, &[], Source::Number, ("counts", json!({}))),

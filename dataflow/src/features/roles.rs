@@ -50,6 +50,7 @@ fn listed(job: &Job) -> Vec<(String, &'static str, String)> {
         ("offset", &roles.offset),
         ("time", &roles.time),
         ("group", &roles.group),
+        ("query", &roles.query),
     ];
     for (role, name) in single {
         out.extend(name.iter().map(|n| (format!("columns.{role}"), role, n.clone())));
@@ -64,7 +65,7 @@ fn listed(job: &Job) -> Vec<(String, &'static str, String)> {
     out
 }
 
-/// Target, weight and offset are theirs alone; key, time, group, split and ignore may share a column.
+/// Target, weight and offset are theirs alone; key, time, group, query, split and ignore may share a column.
 fn assign(frame: &mut Frame, path: &str, role: &str, name: &str, errors: &mut Vec<JobError>) {
     let unknown = frame.unknown(path, name);
     let Some(col) = frame.get_mut(name) else {

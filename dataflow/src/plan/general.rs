@@ -16,7 +16,7 @@ use crate::job::{Job, JobError, Param};
 use crate::sql::{self, Query, TableShape};
 use crate::stores::Stores;
 use crate::table::{self, OpenTable};
-use crate::{rowwise, scan, sink};
+use crate::{queries, rowwise, scan, sink};
 
 /// A query as text, with everything that gives it its meaning but the tables.
 #[derive(Debug)]
@@ -111,6 +111,7 @@ pub(super) async fn plan(
     let session = stores.session(general.now_ns);
     let (logical, schema) = general.over(&session, stores, &open, &views).await?;
     check_key(job, &schema)?;
+    queries::check_column(job, &schema)?;
     let failed = |e| DataError::Job(JobError::at(&general.path, sql::message(&e)));
     let optimised = session.state().optimize(&logical).map_err(failed)?;
     session.state().create_physical_plan(&logical).await.map_err(failed)?;
@@ -130,6 +131,7 @@ pub(super) async fn plan(
         now_ns: query.uses_now.then_some(general.now_ns),
         columns: specs(&schema),
         key: job.columns.key.clone(),
+        query: job.columns.query.clone(),
         shard_rows: shard_rows(job, &schema)?,
         counted: true,
         units: Vec::new(),

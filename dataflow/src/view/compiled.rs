@@ -10,7 +10,7 @@ use arrow::datatypes::{Decimal128Type, Float32Type, Float64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::prelude::SessionContext;
 use sheaf_learn::hash::ValueHasher;
-use sheaf_learn::shard::{Column, EncodedShard, Schema};
+use sheaf_learn::shard::{Column, EncodedShard, Schema, Segment};
 
 use crate::features::columns::meant;
 use crate::features::distinct::distinct_texts;
@@ -20,6 +20,7 @@ use crate::features::render::each_text;
 use crate::features::run::{self, Columns, Op, Values, plain};
 use crate::features::{FitError, Type};
 use crate::prepared::PreparedShard;
+use crate::queries;
 use crate::split::{Grouped, group};
 use crate::view::{Output, RowIds, Source, Test, View};
 
@@ -34,6 +35,7 @@ pub struct CompiledView {
     target: Option<Reading>,
     weight: Option<Reading>,
     offset: Option<Reading>,
+    query: Option<Reading>,
     split: Option<Reading>,
     ids: Vec<Reading>,
     filters: BTreeMap<String, Condition>,
@@ -73,7 +75,8 @@ impl CompiledView {
             target: role(target.map(|t| t.column.as_str()), target.map(|t| t.data_type))?,
             weight: role(view.weight.as_deref(), None)?,
             offset: role(view.offset.as_deref(), None)?,
-            split: role(view.split.column(), Some(Type::Text))?,
+            query: role(view.query.as_deref(), None)?,
+            split: role(view.split.reads(), view.split.reads_as())?,
             ids,
             filters: conditions(view, &prepared, session)?,
             view: view.clone(),
@@ -160,7 +163,9 @@ impl CompiledView {
         }
         run::run(&self.ops, &mut columns, rows)?;
         let text = self.split.as_ref().map(|r| r.read(batch)).transpose()?;
-        let grouped = group(&self.view.split.segments(rows, row_ids, text.as_ref())?);
+        let segments = self.view.split.segments(rows, row_ids, text.as_ref())?;
+        let queries = self.query.as_ref().map(|query| query.queries(batch, &segments)).transpose()?;
+        let grouped = group(&segments);
         let outputs = self.view.outputs.iter().map(|o| self.output(o, &columns, batch, &grouped));
         Ok(EncodedShard {
             index,
@@ -170,6 +175,7 @@ impl CompiledView {
             target: self.read_target(batch)?.map(|v| grouped.apply(v).into()),
             weight: self.role("weight", &self.weight, batch)?.map(|v| grouped.apply(v).into()),
             offset: self.role("offset", &self.offset, batch)?.map(|v| grouped.apply(v).into()),
+            query: queries.map(|v| grouped.apply(v).into()),
             row_ids: self.read_ids(batch, row_ids)?.map(|v| grouped.apply(v).into()),
         })
     }
@@ -237,6 +243,14 @@ impl CompiledView {
 impl Reading {
     fn read(&self, batch: &RecordBatch) -> Result<ArrayRef, FitError> {
         cast_to(&self.name, batch.column(self.at), self.ty)
+    }
+
+    /// Number of each row's query, where no query stands in several segments.
+    fn queries(&self, batch: &RecordBatch, segments: &[Segment]) -> Result<Vec<u32>, FitError> {
+        let column = self.read(batch)?;
+        let numbers = queries::numbers(&queries::ids(&column).map_err(|e| FitError::Data(e.to_string()))?);
+        queries::check_whole(&self.name, &column, &numbers, segments)?;
+        Ok(numbers)
     }
 }
 

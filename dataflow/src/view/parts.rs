@@ -24,6 +24,8 @@ pub enum Part {
     Weight,
     /// Offsets.
     Offset,
+    /// Queries.
+    Query,
     /// Row ids.
     RowIds,
 }
@@ -57,6 +59,7 @@ impl View {
         out.extend(self.target.as_ref().map(|t| (Part::Target, text(&("target", t)))));
         out.extend(self.weight.as_ref().map(|w| (Part::Weight, text(&("weight", w)))));
         out.extend(self.offset.as_ref().map(|o| (Part::Offset, text(&("offset", o)))));
+        out.extend(self.query.as_ref().map(|q| (Part::Query, text(&("query", q)))));
         out.extend((self.row_ids != RowIds::Without).then(|| (Part::RowIds, text(&("ids", &self.row_ids)))));
         out.into_iter().map(|(part, made)| (part, format!("{frame}{made}"))).collect()
     }
@@ -71,6 +74,7 @@ impl View {
             target: self.target.clone().filter(|_| wanted(Part::Target)),
             weight: self.weight.clone().filter(|_| wanted(Part::Weight)),
             offset: self.offset.clone().filter(|_| wanted(Part::Offset)),
+            query: self.query.clone().filter(|_| wanted(Part::Query)),
             row_ids: match self.row_ids {
                 RowIds::OfRows if !wanted(Part::RowIds) => RowIds::Without,
                 // Columns of ids choose the rows as well.
@@ -162,7 +166,7 @@ mod tests {
     #[test]
     fn another_order_of_rows_is_another_part() {
         let plain = view(Source::Feature, Vec::new());
-        let split = View { split: SplitRule::Random { seed: 7, test: 0.2, validation: 0.0 }, ..plain.clone() };
+        let split = View { split: SplitRule::Random { seed: 7, test: 0.2, validation: 0.0, query: None }, ..plain.clone() };
         let filtered = View { filter: Some("x > 0".into()), ..plain.clone() };
         let distinct = View { row_ids: RowIds::OfColumns(vec!["z".into()]), ..plain.clone() };
         for other in [split, filtered, distinct] {
