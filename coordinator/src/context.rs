@@ -10,7 +10,7 @@ use sheaf_dataflow::stores::Stores;
 use sheaf_proto::v1;
 use sheaf_runtime::documents::Documents;
 use sheaf_runtime::fault::Fault;
-use sheaf_runtime::order::{Existing, Order};
+use sheaf_runtime::order::{Existing, ModelId, Order};
 use sheaf_runtime::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -60,6 +60,9 @@ pub struct Spec {
     /// The existing model that the job names, and what the job is with it.
     #[serde(default)]
     pub existing: Option<Existing>,
+    /// The model that the job's training goes on from.
+    #[serde(default)]
+    pub earlier: Option<ModelId>,
     /// Fingerprint of the rows that a job with a `predict` section scores.
     #[serde(default)]
     pub scored: Option<String>,

@@ -3,23 +3,25 @@
 
 mod existing;
 mod sections;
+mod warm;
 
 pub use existing::task_of as task_of_model;
 
 use serde::Serialize;
 use sheaf_dataflow::checks;
 use sheaf_dataflow::error::DataError;
-use sheaf_dataflow::job::{Job, JobError, Limit, Split, Train};
+use sheaf_dataflow::job::{FeatureStep, Job, JobError, Limit, Split, StepKind, Train};
 use sheaf_dataflow::pipeline::{ColumnUse, Fitting};
 use sheaf_dataflow::plan::{Needs, Planned, plan};
 use sheaf_dataflow::stores::Stores;
 use sheaf_learn::algorithm::LearnError;
 use sheaf_learn::model::Task;
+use sheaf_learn::shard::Segment;
 use sheaf_learn::{metrics, registry};
 use sheaf_runtime::artifact::Artifact;
 use sheaf_runtime::documents::Documents;
 use sheaf_runtime::fault::Fault;
-use sheaf_runtime::order::{Existing, Order, Predict};
+use sheaf_runtime::order::{Existing, ModelId, Order, Predict};
 use sheaf_runtime::output::Output;
 use sheaf_runtime::registry::Registry;
 
@@ -46,8 +48,19 @@ pub struct Checked {
     pub estimate: Estimate,
     /// The existing model that the job names.
     pub existing: Option<Existing>,
+    /// The model that its training goes on from.
+    pub earlier: Option<ModelId>,
     /// Fingerprint of the rows that its `predict` section scores.
     pub scored: Option<String>,
+}
+
+/// Models that a job names, as they were resolved before: they stay the ones.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The existing model.
+    pub existing: Option<Existing>,
+    /// The model that training goes on from.
+    pub earlier: Option<ModelId>,
 }
 
 /// What `sheaf plan` shows.
@@ -74,20 +87,23 @@ pub struct Plan {
     /// The existing model that the job names.
     #[serde(skip)]
     pub existing: Option<Existing>,
+    /// The model that training goes on from.
+    #[serde(skip)]
+    pub earlier: Option<ModelId>,
     /// Fingerprint of the rows that the `predict` section scores.
     #[serde(skip)]
     pub scored: Option<String>,
 }
 
 /// Checks an order; the errors name their places in the job file. A model that was resolved before stays the one.
-pub async fn validate(context: &Context, order: &Order, known: Option<Existing>, now_ns: i64) -> Result<Checked, Fault> {
+pub async fn validate(context: &Context, order: &Order, known: Known, now_ns: i64) -> Result<Checked, Fault> {
     match order {
         Order::Run { job } => {
             let sources = Sources { stores: &context.stores, registry: &context.registry, documents: &context.documents };
             let plan = plan_known(&sources, job, known, now_ns).await?;
             let (units, shards) = (u64::from(plan.units), u64::from(plan.shards));
             let estimate = Estimate { rows: plan.rows, units, shards, encoded_bytes: plan.memory_bytes, ..Estimate::default() };
-            Ok(Checked { data: plan.data, estimate, existing: plan.existing, scored: plan.scored })
+            Ok(Checked { data: plan.data, estimate, existing: plan.existing, earlier: plan.earlier, scored: plan.scored })
         }
         Order::Predict(order) => predict(context, order, now_ns).await,
     }
@@ -95,13 +111,14 @@ pub async fn validate(context: &Context, order: &Order, known: Option<Existing>,
 
 /// Plans a job and checks all of it.
 pub async fn plan_job(sources: &Sources<'_>, job: &Job, now_ns: i64) -> Result<Plan, Fault> {
-    plan_known(sources, job, None, now_ns).await
+    plan_known(sources, job, Known::default(), now_ns).await
 }
 
-async fn plan_known(sources: &Sources<'_>, job: &Job, known: Option<Existing>, now_ns: i64) -> Result<Plan, Fault> {
-    match &job.model {
-        Some(reference) => existing::plan_with(sources, job, reference, known, now_ns).await,
-        None => plan_training(sources.stores, job, now_ns).await,
+async fn plan_known(sources: &Sources<'_>, job: &Job, known: Known, now_ns: i64) -> Result<Plan, Fault> {
+    match (&job.model, job.warm_start()) {
+        (Some(reference), _) => existing::plan_with(sources, job, reference, known.existing, now_ns).await,
+        (None, Some(reference)) => warm::plan_with(sources, job, reference, known.earlier, now_ns).await,
+        (None, None) => plan_training(sources.stores, job, now_ns).await,
     }
 }
 
@@ -124,12 +141,21 @@ async fn plan_training(stores: &Stores, job: &Job, now_ns: i64) -> Result<Plan, 
         Ok(_) => return Err(Fault::job(errors)),
         Err(more) => return Err(Fault::job([errors, more].concat())),
     };
+    if let Some(error) = unfit(job, &fitting) {
+        return Err(Fault::job(vec![error]));
+    }
     let columns = fitting.roles();
     let scored = match &job.predict {
         Some(section) => Some(sections::plan_scored(stores, job, section, &columns, now_ns).await?),
         None => None,
     };
     Ok(describe(job, &planned, columns, scored))
+}
+
+/// What is wrong about a job now that its features are known.
+fn unfit(job: &Job, fitting: &Fitting) -> Option<JobError> {
+    let details = job.predict.as_ref().map(|section| &section.details);
+    fitting.refused_by_learner(job).or_else(|| details?.too_wide(fitting.outline().features.len()))
 }
 
 fn describe(job: &Job, planned: &Planned, columns: Vec<ColumnUse>, scored: Option<Planned>) -> Plan {
@@ -146,7 +172,9 @@ fn describe(job: &Job, planned: &Planned, columns: Vec<ColumnUse>, scored: Optio
     phases.extend(job.write.prepared.as_ref().map(|_| "write prepared"));
     phases.extend(job.model.is_none().then_some(["profile", "fit features"]).into_iter().flatten());
     phases.extend(job.write.features.as_ref().map(|_| "write features"));
-    phases.extend(job.train.as_ref().map(|_| ["train", "evaluate", "publish"]).into_iter().flatten());
+    phases.extend(job.train.as_ref().map(|_| "train"));
+    phases.extend(job.train.as_ref().and(job.columns.target.as_ref()).map(|_| "evaluate"));
+    phases.extend(job.train.as_ref().map(|_| "publish"));
     phases.extend(scored.as_ref().map(|_| "predict"));
     let mut warnings = planned.warnings.clone();
     warnings.extend(scored.iter().flat_map(|scored| scored.warnings.clone()).map(|w| format!("predict: {w}")));
@@ -161,6 +189,7 @@ fn describe(job: &Job, planned: &Planned, columns: Vec<ColumnUse>, scored: Optio
         data: planned.dataset.fingerprint(),
         warnings,
         existing: None,
+        earlier: None,
         scored: scored.map(|scored| scored.dataset.fingerprint()),
     }
 }
@@ -185,13 +214,16 @@ fn static_errors(job: &Job) -> Vec<JobError> {
         });
         return errors;
     }
-    if job.columns.target.is_none() {
+    if job.columns.target.is_none() && registry::learner(&train.algorithm).is_ok_and(|learner| learner.needs_target()) {
         let hint = "say which column is learnt: `columns: {target: NAME}`";
         errors.push(JobError::at("columns.target", format!("`{}` needs a target", train.algorithm)).hint(hint));
     }
+    errors.extend(job.predict.as_ref().and_then(|section| section.details.refused_after(train)));
     let task = task_of(train);
     errors.extend(metric_errors(job, task));
     errors.extend(no_validation(job, train));
+    errors.extend(nothing_to_measure_by(job, train));
+    errors.extend(export_errors(job, train));
     for limit in job.evaluate.limits.iter().filter(|limit| job.split.is_none() && limit.segment != "train") {
         let message = format!("there is no {} segment: the job has no `split`", limit.segment);
         let error = JobError::at(place_of(limit), message);
@@ -212,6 +244,25 @@ fn no_validation(job: &Job, train: &Train) -> Option<JobError> {
     (asked && !there).then(|| error().hint("add one: `split: {by: random, validation: 0.1, test: 0.2}`"))
 }
 
+/// What is published in a format that cannot hold it, as far as the job alone says.
+fn export_errors(job: &Job, train: &Train) -> Option<JobError> {
+    let exports = job.publish.as_ref().is_some_and(|publish| !publish.export.is_empty());
+    let takes_text = registry::learner(&train.algorithm).is_ok_and(|learner| learner.takes_text);
+    let hashes = |step: &&FeatureStep| matches!(step.kind, StepKind::Hash { .. });
+    let step = job.features.iter().find(hashes).filter(|_| exports && !takes_text)?;
+    let message = format!("step `{}` hashes columns to sparse slots, which ONNX models here do not read", step.id);
+    Some(JobError::at("publish.export", message).hint("encode them by one_hot, or leave `export` out"))
+}
+
+/// A learner without a target can be measured only where there is one all the same.
+fn nothing_to_measure_by(job: &Job, train: &Train) -> Option<JobError> {
+    let free = registry::learner(&train.algorithm).is_ok_and(|learner| !learner.needs_target());
+    let asked = free && (!job.evaluate.metrics.is_empty() || !job.evaluate.limits.is_empty());
+    let error = || JobError::at("evaluate", "there is no target to measure the scores by");
+    let hint = "name a column of two classes in `columns.target`, which is never learnt, or remove `evaluate`";
+    (asked && job.columns.target.is_none()).then(|| error().hint(hint))
+}
+
 /// Metrics that the task does not have.
 fn metric_errors(job: &Job, task: &str) -> Vec<JobError> {
     let mut errors = Vec::new();
@@ -225,6 +276,14 @@ fn metric_errors(job: &Job, task: &str) -> Vec<JobError> {
             errors.push(unknown_metric(place_of(limit), &limit.metric, task));
         }
     }
+    for (i, name) in job.evaluate.segments.iter().enumerate().filter(|(_, name)| Segment::of_name(name).is_none()) {
+        let error = JobError::at(format!("evaluate.segments[{i}]"), format!("`{name}` is not a segment"));
+        errors.push(error.hint("write train, validation or test"));
+    }
+    for limit in job.evaluate.limits.iter().filter(|limit| !job.evaluate.measures(&limit.segment)) {
+        let error = JobError::at(place_of(limit), format!("`evaluate.segments` leaves `{}` out", limit.segment));
+        errors.push(error.hint("add it there"));
+    }
     errors
 }
 
@@ -234,15 +293,12 @@ fn place_of(limit: &Limit) -> String {
 
 fn unknown_metric(place: String, name: &str, task: &str) -> JobError {
     JobError::at(place, format!("`{name}` is not a metric of {task} models"))
-        .hint(format!("known: {}", metrics::known(task).join(", ")))
+        .hint(format!("write one of: {}", metrics::instead(task, name).join(", ")))
 }
 
 /// The task of what is trained: what its predictions mean.
 pub fn task_of(train: &Train) -> &'static str {
-    match registry::task(&train.algorithm, &train.params) {
-        Some(Task::Binary) => "binary",
-        Some(Task::Regression) | None => "regression",
-    }
+    metrics::task_name(registry::task(&train.algorithm, &train.params).unwrap_or(Task::Regression))
 }
 
 /// The metrics to compute: those asked for, those that limits need, or the usual ones.
@@ -271,7 +327,7 @@ async fn predict(context: &Context, order: &Predict, now_ns: i64) -> Result<Chec
     let (units, shards) = (u64::from(dataset.units()), u64::from(dataset.shards()));
     // Scoring keeps nothing.
     let estimate = Estimate { rows: dataset.rows(), units, shards, ..Estimate::default() };
-    Ok(Checked { data: dataset.fingerprint(), estimate, existing: None, scored: None })
+    Ok(Checked { data: dataset.fingerprint(), estimate, existing: None, earlier: None, scored: None })
 }
 
 /// The artifact of the model that an order names.

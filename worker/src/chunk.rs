@@ -10,6 +10,7 @@ use futures::StreamExt as _;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
+use sheaf_dataflow::prepared::PreparedShard;
 use sheaf_dataflow::reader::Reader;
 use sheaf_dataflow::rows::CompiledRows;
 use sheaf_runtime::fault::Fault;
@@ -63,17 +64,57 @@ async fn write(reader: &Reader, rows: &CompiledRows, shards: Range<u32>, path: &
     let mut written = 0;
     let mut stream = std::pin::pin!(reader.shards(shards));
     while let Some(shard) = stream.next().await {
-        let made = rows.make(&shard?)?;
-        written += made.num_rows() as u64;
-        writer.write(&made).map_err(|e| disk(path, e))?;
-        if writer.in_progress_size() >= ROW_GROUP_BYTES {
-            writer.flush().map_err(|e| disk(path, e))?;
+        for piece in pieces(&shard?, rows.rows_at_once()) {
+            let made = rows.make(&piece)?;
+            written += made.num_rows() as u64;
+            writer.write(&made).map_err(|e| disk(path, e))?;
+            if writer.in_progress_size() >= ROW_GROUP_BYTES {
+                writer.flush().map_err(|e| disk(path, e))?;
+            }
         }
     }
     writer.close().map_err(|e| disk(path, e))?;
     Ok(written)
 }
 
+/// A shard in pieces of at most so many rows.
+fn pieces(shard: &PreparedShard, most: usize) -> impl Iterator<Item = PreparedShard> {
+    let rows = shard.batch.num_rows();
+    (0..rows).step_by(most).map(move |first| {
+        let count = most.min(rows - first);
+        let (batch, row_ids) = (shard.batch.slice(first, count), shard.row_ids[first..first + count].to_vec());
+        PreparedShard { index: shard.index, batch, row_ids }
+    })
+}
+
 fn disk(path: &Path, error: impl std::fmt::Display) -> Fault {
     Fault { retry: true, ..Fault::internal(format!("write {}: {error}", path.display())) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, RecordBatch};
+    use arrow::compute::concat_batches;
+
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_shard_in_order() {
+        let batch = RecordBatch::try_from_iter([("a", Arc::new(Int64Array::from_iter_values(0..10)) as _)]).unwrap();
+        let shard = PreparedShard { index: 3, batch, row_ids: (100..110).collect() };
+        for (most, count) in [(1, 10), (4, 3), (10, 1), (usize::MAX, 1)] {
+            let found: Vec<PreparedShard> = pieces(&shard, most).collect();
+            assert_eq!(found.len(), count);
+            let whole = concat_batches(&shard.batch.schema(), found.iter().map(|piece| &piece.batch)).unwrap();
+            assert_eq!(
+                (whole, found.iter().flat_map(|p| p.row_ids.clone()).collect()),
+                (shard.batch.clone(), shard.row_ids.clone())
+            );
+        }
+        let empty = PreparedShard { batch: shard.batch.slice(0, 0), row_ids: Vec::new(), ..shard };
+        assert_eq!(pieces(&empty, 5).count(), 0);
+    }
 }

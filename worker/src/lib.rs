@@ -13,5 +13,6 @@ pub mod session;
 pub mod spill;
 pub mod stage;
 mod steps;
+mod sums;
 
 pub use life::{DRAIN_TIMEOUT, Ended, WorkerError, WorkerOptions, run};

@@ -37,7 +37,7 @@ impl Values {
 
 /// Takes apart a shard that the view with only `parts` made: the values of each part that it has, in their order.
 pub fn take_apart(shard: EncodedShard, parts: &[Part]) -> Result<Vec<Values>, Fault> {
-    let EncodedShard { rows, bounds, columns, target, weight, offset, row_ids, .. } = shard;
+    let EncodedShard { rows, bounds, columns, target, weight, offset, query, row_ids, .. } = shard;
     let mut columns = columns.into_iter();
     let mut take = |part: &Part| {
         let numbers = |values: &Option<Shared<f64>>| values.clone().map(Values::Numbers);
@@ -47,6 +47,7 @@ pub fn take_apart(shard: EncodedShard, parts: &[Part]) -> Result<Vec<Values>, Fa
             Part::Target => numbers(&target),
             Part::Weight => numbers(&weight),
             Part::Offset => numbers(&offset),
+            Part::Query => query.clone().map(|numbers| Values::Column(Column::Code(numbers))),
             Part::RowIds => row_ids.clone().map(Values::Ids),
         }
     };
@@ -64,6 +65,7 @@ pub fn put_together(index: u32, parts: impl Iterator<Item = (Part, Values)>) -> 
             (Part::Target, Values::Numbers(values)) => shard.target = Some(values),
             (Part::Weight, Values::Numbers(values)) => shard.weight = Some(values),
             (Part::Offset, Values::Numbers(values)) => shard.offset = Some(values),
+            (Part::Query, Values::Column(Column::Code(numbers))) => shard.query = Some(numbers),
             (Part::RowIds, Values::Ids(ids)) => shard.row_ids = Some(ids),
             (part, _) => return Err(Fault::internal(format!("{part:?} of shard {index} has the values of another part"))),
         }

@@ -271,7 +271,8 @@ impl StageRunner {
             }
             Kind::Write { reader, rows, chunks, to } => {
                 let shards = chunks[task as usize]..chunks[task as usize + 1];
-                let bytes = reader.working_bytes(shards.clone()).await?.saturating_add(ROW_GROUP_BYTES as u64);
+                let made = ROW_GROUP_BYTES.saturating_add(rows.bytes_at_once());
+                let bytes = reader.working_bytes(shards.clone()).await?.saturating_add(made as u64);
                 let _grant = self.bench.cache.budget().work(bytes).await;
                 let rows = write_chunk(reader, rows, shards, to, task).await?;
                 Ok((rows.to_string(), rows))

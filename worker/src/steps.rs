@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -24,6 +23,7 @@ use tokio::sync::{OnceCell, OwnedRwLockReadGuard, RwLock};
 use crate::cache::{InUse, PartKey, ShardCache};
 use crate::parts::put_together;
 use crate::stage::{Bench, Leaf, ShardFault, merged, nanos, retryable};
+use crate::sums::{Room, Summed, sums};
 
 /// What a step is told: its message, how many chapters it goes with, and those that were fetched for it.
 #[derive(Debug, Default)]
@@ -81,7 +81,7 @@ pub(crate) struct Computed {
 }
 
 /// Blocks and what their shards sum up to.
-type Sums = Vec<(Block, Option<Partial>)>;
+type Sums = Vec<(Block, Option<Summed<Partial>>)>;
 
 /// Chapters that nobody changes while a step reads them.
 pub(crate) struct Reading(OwnedRwLockReadGuard<Kept>);
@@ -186,15 +186,16 @@ impl Steps {
                 let (partials, rows) = round.partials(ranges)?;
                 let (compute_ns, began) = (nanos(began), Instant::now());
                 let blocks = merged(leaves, ranges, partials, |a, b| Ok(self.program.merge(a, b)?))?;
-                (blocks, rows, compute_ns, began)
+                let encode = |(block, value): (Block, Option<Partial>)| (block, value.map(|v| v.encode()));
+                (blocks.into_par_iter().map(encode).collect(), rows, compute_ns, began)
             }
             Exchange::Sum => {
                 let (blocks, rows) = round.sums(ranges, leaves)?;
-                (blocks, rows, nanos(began), Instant::now())
+                let (compute_ns, began) = (nanos(began), Instant::now());
+                let encode = |(block, sum): (Block, Option<Summed<Partial>>)| (block, sum.map(|sum| sum.value.encode()));
+                (blocks.into_par_iter().map(encode).collect(), rows, compute_ns, began)
             }
         };
-        let encode = |(block, value): (Block, Option<Partial>)| (block, value.map(|v| v.encode()));
-        let blocks = blocks.into_par_iter().map(encode).collect();
         if bench.paranoid {
             self.forget_some(bench, &told.message);
         }
@@ -234,50 +235,12 @@ impl Round<'_> {
         Ok((results.into_iter().map(|(leaf, _)| leaf).collect(), rows))
     }
 
-    /// The sum of every block of the ranges, and the rows of all. Threads take shard after shard and add them up;
-    /// they put their sums together where a block ends.
+    /// The sum of every block of the ranges, and the rows of all.
     fn sums(&self, ranges: &[Range<u32>], leaves: u32) -> Result<(Sums, u64), ShardFault> {
         let blocks: Vec<Block> = ranges.iter().flat_map(|range| cover(range.clone(), leaves)).collect();
-        let shards_of = |(at, block): (usize, &Block)| block.range(leaves).map(move |shard| (at, shard));
-        let shards: Vec<(usize, u32)> = blocks.iter().enumerate().flat_map(shards_of).collect();
-        let sums: Vec<Mutex<Option<Partial>>> = blocks.iter().map(|_| Mutex::default()).collect();
-        let (next, rows) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let thread = |_: usize| -> Result<(), ShardFault> {
-            let mut own: (usize, Option<Partial>) = (0, None);
-            while let Some((at, shard)) = shards.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
-                if own.0 != at {
-                    self.deposit(&sums[own.0], own.1.take(), shard)?;
-                    own.0 = at;
-                }
-                let (_, met) = self.with(shard, |encoded, local| self.add(encoded, local, &mut own.1))?;
-                rows.fetch_add(met, Ordering::Relaxed);
-            }
-            match sums.get(own.0) {
-                Some(slot) => self.deposit(slot, own.1, ranges.first().map_or(0, |r| r.start)),
-                None => Ok(()),
-            }
-        };
-        (0..rayon::current_num_threads()).into_par_iter().with_max_len(1).map(thread).collect::<Result<(), _>>()?;
-        let sums = sums.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
-        Ok((blocks.into_iter().zip(sums).collect(), rows.into_inner()))
-    }
-
-    /// Adds a thread's sum to that of the block. What is there already is taken out and added without the lock.
-    fn deposit(&self, slot: &Mutex<Option<Partial>>, own: Option<Partial>, shard: u32) -> Result<(), ShardFault> {
-        let Some(mut own) = own else { return Ok(()) };
-        loop {
-            let other = {
-                let mut there = slot.lock().unwrap_or_else(PoisonError::into_inner);
-                match there.take() {
-                    Some(other) => other,
-                    None => {
-                        *there = Some(own);
-                        return Ok(());
-                    }
-                }
-            };
-            own = self.steps.program.merge(other, own).map_err(|e| ShardFault { shard, fault: e.into() })?;
-        }
+        let room = Room::new(self.bench.cache.budget(), self.step.sum_bytes() as u64);
+        let add = |shard: u32, sum: &mut Option<Partial>| Ok(self.with(shard, |encoded, local| self.add(encoded, local, sum))?.1);
+        sums(blocks, leaves, &room, add, |a, b| Ok(self.steps.program.merge(a, b)?))
     }
 
     /// The shard's partial; in paranoid mode it must come out again from an emptied local.

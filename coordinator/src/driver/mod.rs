@@ -31,7 +31,7 @@ use sheaf_cluster::id::{JobId, Stage};
 use sheaf_cluster::stage::StagePlan;
 use sheaf_proto::v1::{self, watch_job_response::Event as Watch};
 use sheaf_runtime::fault::Fault;
-use sheaf_runtime::order::Order;
+use sheaf_runtime::order::{ModelId, Order};
 use sheaf_runtime::work::Work;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -112,6 +112,8 @@ struct Driver {
     data: String,
     /// Fingerprint of the rows that the job is to score.
     scored: Option<String>,
+    /// The model that training goes on from.
+    earlier: Option<ModelId>,
     /// What is under way: the job itself, or its predictions.
     part: Part,
     /// What an earlier leader logged.
@@ -158,6 +160,7 @@ impl Driver {
             now_ns: spec.now_ns,
             data: spec.data,
             scored: spec.scored,
+            earlier: spec.earlier,
             part: Part::Job,
             journal: Journal::new(record.phases),
             checkpoint: record.checkpoint,

@@ -65,7 +65,8 @@ async fn score(driver: &mut Driver, order: &Predict) -> Result<(Dataset, Written
 /// Features and model with what is carried along.
 pub fn rows(artifact: Artifact, order: &Predict) -> Rows {
     let (key, keep) = (order.job.columns.key.clone(), order.keep.clone());
-    Rows::Scores(Box::new(Scorer { pipeline: artifact.pipeline, model: artifact.model, key, keep }))
+    let details = order.details.clone();
+    Rows::Scores(Box::new(Scorer { pipeline: artifact.pipeline, model: artifact.model, key, keep, details }))
 }
 
 /// The finished phases with their seconds, as results tell them.

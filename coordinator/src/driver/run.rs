@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sheaf_dataflow::checks::{self, CheckOutcome};
 use sheaf_dataflow::dataset::Dataset;
-use sheaf_dataflow::job::{Job, Severity, Train};
+use sheaf_dataflow::job::{ExportFormat, Job, Publish, Severity, Train};
 use sheaf_dataflow::pipeline::{FitRequest, Fitting, Pipeline, profile_warnings};
 use sheaf_dataflow::plan::Planned;
 use sheaf_dataflow::view::View;
 use sheaf_learn::algorithm::Report as StepReport;
+use sheaf_learn::algorithms::warm_start;
 use sheaf_learn::metrics::{self, MetricsOutput};
 use sheaf_learn::model::Fitted;
 use sheaf_learn::program::ProgramSpec;
@@ -18,8 +19,9 @@ use sheaf_learn::registry;
 use sheaf_learn::statistics::moments::{ColumnMoments, MomentsOutput};
 use sheaf_runtime::artifact::Artifact;
 use sheaf_runtime::fault::Fault;
+use sheaf_runtime::onnx;
 use sheaf_runtime::order::ModelId;
-use sheaf_runtime::registry::Record;
+use sheaf_runtime::registry::{Export, Record};
 
 use super::{Driver, Finish, account, phases, predict, stages};
 use crate::crash;
@@ -36,7 +38,8 @@ pub async fn run(driver: &mut Driver, job: &Job) -> Result<Finish, Fault> {
     }
     stages::prepared(driver, job, &dataset, &mut report).await?;
     profile(driver, job, &planned, &dataset, &mut report).await?;
-    let pipeline = fit(driver, job, &planned, &dataset).await?;
+    let earlier = earlier(driver).await?;
+    let pipeline = fit(driver, job, &planned, &dataset, earlier.as_ref()).await?;
     for warning in profile_warnings(&pipeline, &json!(report.profile))? {
         driver.warn(warning);
     }
@@ -44,7 +47,7 @@ pub async fn run(driver: &mut Driver, job: &Job) -> Result<Finish, Fault> {
     let Some(train) = &job.train else {
         return Ok(Finish { result: report.result(driver, job, "succeeded"), broken: None });
     };
-    let trained = learn(driver, job, train, &pipeline, &dataset).await?;
+    let trained = learn(driver, job, train, &pipeline, &dataset, earlier.as_ref()).await?;
     report.training = trained.summary();
     if !trained.fitted.converged {
         driver.warn("training stopped before it converged; raise `train.max_iterations`");
@@ -52,7 +55,10 @@ pub async fn run(driver: &mut Driver, job: &Job) -> Result<Finish, Fault> {
     let artifact = Artifact::new(pipeline, trained.fitted.model);
     report.sha256 = artifact.sha256()?;
     let view = View::features(job, &artifact.pipeline);
-    evaluate(driver, job, task_of(train), view, &artifact, &dataset, &mut report).await?;
+    // What learns without a target is measured only where there is one all the same.
+    if artifact.pipeline.target.is_some() {
+        evaluate(driver, job, task_of(train), view, &artifact, &dataset, &mut report).await?;
+    }
     let broken = judge_limits(job, &mut report);
     let mut finish = publish(driver, job, &artifact, report, broken).await?;
     if let (Some(section), None) = (&job.predict, &finish.broken) {
@@ -102,13 +108,12 @@ impl Report {
         Self { data: dataset.fingerprint(), rows: dataset.rows(), ..Self::default() }
     }
 
-    /// Rows by segment: those measured, or those profiled in a job that trains nothing.
+    /// Rows by segment: those profiled, and where they are known those measured.
     fn segment_rows(&self) -> BTreeMap<String, u64> {
-        if let Some(metrics) = &self.metrics {
-            return metrics.rows.clone();
-        }
         let first = |columns: &Vec<ColumnMoments>| columns.first().map_or(0, |column| column.rows);
-        self.profile.segments.iter().map(|(segment, columns)| (segment.clone(), first(columns))).collect()
+        let profiled = self.profile.segments.iter().map(|(segment, columns)| (segment.clone(), first(columns)));
+        let measured = self.metrics.iter().flat_map(|metrics| metrics.rows.clone());
+        profiled.chain(measured).collect()
     }
 
     /// The result object.
@@ -118,7 +123,7 @@ impl Report {
         for (segment, count) in self.segment_rows() {
             rows[segment] = json!(count);
         }
-        json!({
+        let mut result = json!({
             "job": driver.job.0,
             "name": job.name,
             "state": state,
@@ -136,7 +141,12 @@ impl Report {
             "data": self.data,
             "outputs": self.outputs,
             "warnings": driver.warnings,
-        })
+        });
+        if let Some(metrics) = self.metrics.as_ref().filter(|metrics| !metrics.classes.is_empty()) {
+            result["classes"] = json!(metrics.classes);
+            result["confusion"] = json!(metrics.confusion);
+        }
+        result
     }
 }
 
@@ -186,17 +196,36 @@ async fn profile(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Da
     driver.finish(&report.profile).await
 }
 
-async fn fit(driver: &mut Driver, job: &Job, planned: &Planned, dataset: &Dataset) -> Result<Pipeline, Fault> {
+/// The model that training goes on from.
+async fn earlier(driver: &Driver) -> Result<Option<Artifact>, Fault> {
+    match &driver.earlier {
+        None => Ok(None),
+        Some(model) => Ok(Some(Artifact::load(&driver.context.documents, &model.artifact, &model.sha256).await?)),
+    }
+}
+
+/// Fits the features; those of an earlier model are there already.
+async fn fit(
+    driver: &mut Driver,
+    job: &Job,
+    planned: &Planned,
+    dataset: &Dataset,
+    earlier: Option<&Artifact>,
+) -> Result<Pipeline, Fault> {
     if let Some(pipeline) = driver.enter("fit features", &format!("{} steps", job.features.len())).await? {
         return Ok(pipeline);
     }
-    let mut fitting = Fitting::new(job, &planned.schema).map_err(Fault::job)?;
+    let fitting = match earlier {
+        None => Fitting::new(job, &planned.schema),
+        Some(earlier) => Fitting::frozen(job, &planned.schema, &earlier.pipeline),
+    };
+    let mut fitting = fitting.map_err(Fault::job)?;
     while let Some(request) = fitting.request()? {
         let (value, _) = phases::measure(driver, dataset, request, false).await?;
         fitting.supply(value)?;
     }
     let warnings = fitting.warnings().to_vec();
-    let pipeline = fitting.pipeline();
+    let pipeline = earlier.map_or_else(|| fitting.pipeline(), |earlier| earlier.pipeline.clone());
     warnings.into_iter().for_each(|w| driver.warn(w));
     driver.finish(&pipeline).await?;
     Ok(pipeline)
@@ -241,11 +270,22 @@ fn seeded(job: &Job, train: &Train) -> BTreeMap<String, Value> {
     params
 }
 
-async fn learn(driver: &mut Driver, job: &Job, train: &Train, pipeline: &Pipeline, dataset: &Dataset) -> Result<Trained, Fault> {
+async fn learn(
+    driver: &mut Driver,
+    job: &Job,
+    train: &Train,
+    pipeline: &Pipeline,
+    dataset: &Dataset,
+    earlier: Option<&Artifact>,
+) -> Result<Trained, Fault> {
     if let Some(trained) = driver.enter("train", &train.algorithm).await? {
         return Ok(trained);
     }
-    let params = json!(seeded(job, train));
+    let mut params = seeded(job, train);
+    if let Some(earlier) = earlier {
+        params.insert(warm_start::NAME.to_owned(), json!(earlier.model));
+    }
+    let params = json!(params);
     let program = ProgramSpec { name: train.algorithm.clone(), params, schema: pipeline.schema.clone() };
     let request = FitRequest { label: "train".into(), view: View::features(job, pipeline), program };
     let (value, ended) = phases::measure(driver, dataset, request, true).await?;
@@ -273,7 +313,7 @@ pub async fn evaluate(
         report.metrics = Some(output);
         return Ok(());
     }
-    let params = json!({"model": artifact.model, "task": task, "metrics": names});
+    let params = json!({"model": artifact.model, "task": task, "metrics": names, "segments": job.evaluate.segments});
     let program = ProgramSpec { name: "metrics".into(), params, schema: artifact.pipeline.schema.clone() };
     let request = FitRequest { label: "evaluate".into(), view, program };
     let (value, _) = phases::measure(driver, dataset, request, false).await?;
@@ -335,12 +375,15 @@ async fn publish(
         intercept,
         coefficients,
         importances: artifact.model.importances(schema),
+        warm_start: driver.earlier.clone(),
+        exports: BTreeMap::new(),
     };
     let registry = driver.context.registry.clone();
     registry.keep(&record).await.map_err(Fault::internal)?;
     if let (Some(target), None) = (&job.publish, &broken) {
         let name = target.model.clone().unwrap_or_else(|| job.name.clone());
-        let published = registry.publish(&name, record).await.map_err(Fault::internal)?;
+        let exports = exports(driver, target, &name, artifact).await?;
+        let published = registry.publish(&name, Record { exports, ..record }).await.map_err(Fault::internal)?;
         crash::point("after-publish");
         report.model = json!({"name": name, "version": published.version, "sha256": report.sha256});
         if let (Some(alias), Some(version)) = (&target.alias, published.version) {
@@ -349,6 +392,21 @@ async fn publish(
     }
     driver.finish(&report.result(driver, job, state)).await?;
     Ok(Finish { result: report.result(driver, job, state), broken })
+}
+
+/// Writes the model in the formats that are asked for.
+async fn exports(driver: &Driver, target: &Publish, name: &str, artifact: &Artifact) -> Result<BTreeMap<String, Export>, Fault> {
+    let mut out = BTreeMap::new();
+    for format in &target.export {
+        let whole = artifact.clone();
+        let written = match format {
+            ExportFormat::Onnx => tokio::task::spawn_blocking(move || onnx::export(&whole)),
+        };
+        let bytes = written.await.map_err(|e| Fault::internal(format!("export the model: {e}")))??;
+        let export = driver.context.registry.export(name, format.name(), bytes.into()).await.map_err(Fault::internal)?;
+        out.insert(format.name().to_owned(), export);
+    }
+    Ok(out)
 }
 
 fn created(now_ns: i64) -> String {

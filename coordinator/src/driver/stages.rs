@@ -32,7 +32,8 @@ pub async fn features(
     report: &mut Report,
 ) -> Result<(), Fault> {
     let Some(to) = &job.write.features else { return Ok(()) };
-    for column in left_out(job, planned)? {
+    let left_out = if driver.earlier.is_some() { Vec::new() } else { left_out(job, planned)? };
+    for column in left_out {
         driver.warn(format!("write.features: column `{column}` is left out: it is no number, and no step encodes it"));
     }
     let matrix = matrix(job, pipeline, dataset);

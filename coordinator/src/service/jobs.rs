@@ -55,6 +55,7 @@ impl JobService for Jobs {
             now_ns: 0,
             data: String::new(),
             existing: None,
+            earlier: None,
             scored: None,
             retry_of: None,
             estimate: Estimate::default(),

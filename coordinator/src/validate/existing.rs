@@ -6,11 +6,11 @@ use sheaf_dataflow::job::{Job, JobError};
 use sheaf_dataflow::pipeline::ColumnUse;
 use sheaf_dataflow::plan::{Planned, plan};
 use sheaf_dataflow::types::ColumnSpec;
-use sheaf_learn::model::Task;
+use sheaf_learn::metrics;
 use sheaf_runtime::artifact::Artifact;
 use sheaf_runtime::fault::{Fault, Kind};
 use sheaf_runtime::order::{Existing, of_section};
-use sheaf_runtime::registry::RegistryError;
+use sheaf_runtime::registry::{Record, RegistryError};
 
 use super::{Plan, Sources, describe, metric_errors, place_of, sections};
 use crate::driver::{evaluated, predict_rows};
@@ -30,6 +30,7 @@ pub async fn plan_with(
     let artifact = Artifact::load(sources.documents, &existing.model.artifact, &existing.model.sha256).await?;
     let merged = &existing.job;
     let mut errors = static_errors(job, &artifact);
+    errors.extend(measurable(&existing, &artifact));
     errors.extend(sections::folders(sources.stores, merged));
     let planned = match plan(merged, sources.stores, now_ns).await {
         Ok(planned) => planned,
@@ -57,10 +58,18 @@ pub async fn plan_with(
 
 async fn resolve(sources: &Sources<'_>, job: &Job, reference: &str) -> Result<Existing, Fault> {
     match sources.registry.resolve(reference).await {
-        Ok(record) => Ok(Existing::new(job, reference, &record)),
+        Ok(record) => match refused(job, &record) {
+            None => Ok(Existing::new(job, reference, &record)),
+            Some(error) => Err(error.into()),
+        },
         Err(RegistryError::Store(fault)) => Err(fault),
         Err(other) => Err(JobError::at("model", other.to_string()).into()),
     }
+}
+
+/// What the job wants written beside predictions that a model of this record does not have.
+fn refused(job: &Job, record: &Record) -> Option<JobError> {
+    job.predict.as_ref()?.details.refused_by(&record.job.train.as_ref()?.algorithm)
 }
 
 /// An error that points at what came from the model's record points at the model.
@@ -81,6 +90,13 @@ fn of_model(job: &Job, reference: &str, error: JobError) -> JobError {
     }
 }
 
+/// A model that was trained without a target cannot be measured.
+fn measurable(existing: &Existing, artifact: &Artifact) -> Option<JobError> {
+    let error = || JobError::at("model", "the model was trained without a target: there is nothing to measure it by");
+    let missing = existing.evaluates() && artifact.pipeline.target.is_none();
+    missing.then(|| error().hint("let it score rows: add `predict`, and remove `evaluate`"))
+}
+
 /// Errors that need no data.
 fn static_errors(job: &Job, artifact: &Artifact) -> Vec<JobError> {
     let beside = [
@@ -95,6 +111,10 @@ fn static_errors(job: &Job, artifact: &Artifact) -> Vec<JobError> {
         |path: &str| JobError::at(path, format!("`{path}` beside `model`: the model is as it is, and every row is `test`"));
     let mut errors: Vec<JobError> = beside.iter().filter(|(_, there)| *there).map(|(path, _)| refused(path)).collect();
     errors.extend(metric_errors(job, task_of(artifact)));
+    if !job.evaluate.measures("test") {
+        let error = JobError::at("evaluate.segments", "there is nothing to measure: with `model` every row is `test`");
+        errors.push(error.hint("remove `segments`"));
+    }
     for limit in job.evaluate.limits.iter().filter(|limit| limit.segment != "test") {
         let message = format!("there is no {} segment: with `model` every row is `test`", limit.segment);
         errors.push(JobError::at(place_of(limit), message).hint(format!("write `test.{}`", limit.metric)));
@@ -104,10 +124,7 @@ fn static_errors(job: &Job, artifact: &Artifact) -> Vec<JobError> {
 
 /// The task of a model, as metrics know it.
 pub fn task_of(artifact: &Artifact) -> &'static str {
-    match artifact.model.task() {
-        Task::Binary => "binary",
-        Task::Regression => "regression",
-    }
+    metrics::task_name(artifact.model.task())
 }
 
 /// Whether the prepared rows have what measuring the model and writing its features read.
@@ -135,7 +152,7 @@ async fn scored(sources: &Sources<'_>, existing: &Existing, artifact: Artifact, 
 }
 
 /// Every prepared column, and whether the model reads it.
-fn uses(artifact: &Artifact, planned: &Planned) -> Vec<ColumnUse> {
+pub(super) fn uses(artifact: &Artifact, planned: &Planned) -> Vec<ColumnUse> {
     let target = artifact.pipeline.target.as_ref().map(|target| target.column.as_str());
     let of = |column: &ColumnSpec| {
         let name = &column.name;

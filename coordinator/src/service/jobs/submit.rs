@@ -14,7 +14,7 @@ use super::{internal, unavailable, wire_error, workers};
 use crate::context::{Context, Spec, now};
 use crate::crash;
 use crate::event_loop::Input;
-use crate::validate::{Checked, validate};
+use crate::validate::{Checked, Known, validate};
 
 /// Orders that are checked at the same time. Those with the same key pass the same gate, one by one.
 const GATES: usize = 16;
@@ -115,11 +115,12 @@ async fn earlier(context: &Context, spec: &Spec, key: &str) -> Result<Option<Acc
 async fn checked(context: &Context, spec: Spec, accepted: Millis) -> Result<Spec, Fault> {
     let now_ns = if spec.now_ns == 0 { accepted.0 as i64 * 1_000_000 } else { spec.now_ns };
     let order = spec.order.with_now(now_ns);
-    let Checked { data, mut estimate, existing, scored } = validate(context, &order, spec.existing, now_ns).await?;
+    let known = Known { existing: spec.existing, earlier: spec.earlier };
+    let Checked { data, mut estimate, existing, earlier, scored } = validate(context, &order, known, now_ns).await?;
     let workers = workers(context).await.map_err(|status| Fault::internal(status.message()))?;
     estimate.workers = workers.len() as u32;
     estimate.memory_bytes = workers.iter().map(|worker| worker.memory_bytes).sum();
-    Ok(Spec { order, now_ns, data, existing, scored, estimate, retry_of: spec.retry_of })
+    Ok(Spec { order, now_ns, data, existing, earlier, scored, estimate, retry_of: spec.retry_of })
 }
 
 /// Writes the job into the log and queues it.
