@@ -2,6 +2,7 @@
 
 mod cluster;
 mod jobs;
+mod predict;
 mod rows;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use cluster::{
     TlsArgs, WorkerArgs,
 };
 pub use jobs::{CancelArgs, JobsCommand, JobsListArgs, LogsArgs, RetryArgs, ShowJobArgs, SubmitArgs, WaitArgs, WatchArgs};
+pub use predict::PredictArgs;
 pub use rows::{AfterArgs, DataCommand, DataSchemaArgs, HeadArgs, HeadFormat, LookArgs, RowFormat, SqlArgs, Stage, TextArgs};
 
 const EXAMPLES: &str = "\
@@ -80,7 +82,7 @@ pub enum Command {
     Plan(PlanArgs),
     /// Scores rows with a model into Parquet files
     #[command(
-        after_help = "Examples:\n  sheaf predict card-fraud@latest --table transactions=new/ --to scored/\n  sheaf predict card-fraud@3 --input prepared.parquet --to scored/ --workers 4\n\nWithout --workers the scoring runs in this process, without any cluster; the bits are the same."
+        after_help = "Examples:\n  sheaf predict card-fraud@latest --table transactions=new/ --to scored/\n  sheaf predict card-fraud@3 --input prepared.parquet --to scored/ --workers 4\n  sheaf predict card-fraud@3 --input new/ --to why/ --explain=5\n\nContributions, leaves and stages are those of models of trees. Contributions are Shapley values on the scale of the\nscore (log-odds for two classes): with `base_value` they add up to it.\nWithout --workers the scoring runs in this process, without any cluster; the bits are the same."
     )]
     Predict(PredictArgs),
     /// Lists and shows models of the registry
@@ -306,37 +308,6 @@ pub struct PlanArgs {
     pub output: Format,
 }
 
-/// `sheaf predict`.
-#[derive(Debug, Args)]
-pub struct PredictArgs {
-    /// NAME@VERSION, NAME@ALIAS, NAME@latest or a job id
-    pub model: String,
-    /// Replaces a table of the model; its own `prepare` runs again
-    #[arg(long, value_name = "NAME=PATH", value_parser = pair, conflicts_with = "input")]
-    pub table: Vec<(String, String)>,
-    /// Rows that are prepared already (file, folder or glob): the model's `prepare` is skipped
-    #[arg(long, value_name = "PATH")]
-    pub input: Option<String>,
-    /// Changes a parameter of the model's job
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    pub set: Vec<(String, String)>,
-    /// Prepared columns to carry along
-    #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
-    pub keep: Vec<String>,
-    /// Folder to write; replaced only if the same model's predictions are in it
-    #[arg(long, value_name = "DIR")]
-    pub to: String,
-    /// Worker processes; without it the scoring runs in this process
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub workers: Option<u32>,
-    /// Also allows reading below this folder (given paths and the current folder always are)
-    #[arg(long, value_name = "DIR")]
-    pub allow_root: Vec<PathBuf>,
-    /// The rest.
-    #[command(flatten)]
-    pub local: LocalArgs,
-}
-
 /// `sheaf models`.
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
@@ -346,6 +317,30 @@ pub enum ModelsCommand {
     /// Shows one model: metrics, coefficients, how it came to be
     #[command(after_help = "Examples:\n  sheaf models show card-fraud@latest\n  sheaf models show card-fraud@3 -o json")]
     Show(ShowArgs),
+    /// Writes a model as a file that other runtimes read
+    #[command(
+        after_help = "The input is one table of features; `sheaf.features` in the file's metadata names its columns, and the codes of categories.\n\nExample:\n  sheaf models export card-fraud@latest --format onnx --out model.onnx"
+    )]
+    Export(ExportArgs),
+}
+
+/// `sheaf models export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// NAME@VERSION, NAME@ALIAS, NAME@latest or a job id
+    pub model: String,
+    /// Format of the file
+    #[arg(long, default_value = "onnx", value_parser = ["onnx"])]
+    pub format: String,
+    /// File to write; one that is there is replaced
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Output format
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Format,
 }
 
 /// `sheaf models list`.

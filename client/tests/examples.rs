@@ -30,7 +30,10 @@ fn every_example_is_a_job() {
     let mut names: Vec<String> =
         std::fs::read_dir(folder("")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["breast-cancer", "card-fraud", "diabetes", "diabetes-risk", "vehicle-sensors"]);
+    assert_eq!(
+        names,
+        ["breast-cancer", "card-fraud", "diabetes", "diabetes-risk", "digits", "search-ranking", "vehicle-sensors"]
+    );
     for name in names {
         let job = job(&name);
         assert_eq!(job.name, name);
@@ -48,7 +51,7 @@ fn card_fraud_has_a_job_for_trees() {
 
 #[test]
 fn stored_data_is_where_the_jobs_look() {
-    for name in ["breast-cancer", "diabetes"] {
+    for name in ["breast-cancer", "diabetes", "digits"] {
         let path = job(name).tables[0].path.clone();
         assert!(Path::new(&path).is_file(), "{path}");
     }

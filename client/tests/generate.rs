@@ -164,7 +164,7 @@ fn bad_options_are_refused_with_the_remedy() {
     refused(&|o| o.rows = 0, "cannot generate 0 transactions: give a number from 1 to 1,000,000,000,000");
     refused(
         &|o| o.name = "card-frauds".into(),
-        "dataset `card-frauds` is not known: there are card-fraud, diabetes-risk, vehicle-sensors",
+        "dataset `card-frauds` is not known: there are card-fraud, diabetes-risk, search-ranking, vehicle-sensors",
     );
     refused(&|o| o.files = Some(0), "cannot write 20,011 rows into 0 files");
     refused(&|o| (o.rows, o.files) = (3, Some(4)), "cannot write 3 rows into 4 files");

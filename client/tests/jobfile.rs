@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use sheaf_client::jobfile::{Diagnostic, JobFile, Overrides, Source, read, render, schema};
-use sheaf_dataflow::job::{Format, Job, JobError, Param, Rule, Severity, Split, StepKind};
+use sheaf_dataflow::job::{Details, Explain, ExportFormat, Format, Job, JobError, Param, Rule, Severity, Split, StepKind};
 
 const CARD_FRAUD: &str = include_str!("jobfile/card-fraud.yaml");
 const CARD_FRAUD_JSON: &str = include_str!("jobfile/card-fraud.json");
@@ -34,6 +34,18 @@ fn errors(text: &str, overrides: &Overrides) -> Vec<Diagnostic> {
 /// A small job with one more section.
 fn with(section: &str) -> String {
     format!("version: 1\nname: small\ntables: {{rows: rows.parquet}}\n{section}\n")
+}
+
+#[test]
+fn a_query_column_is_a_role() {
+    let ranking = "columns: {target: grade, query: search}\ntrain: {algorithm: gradient_boosting, objective: lambdarank}\n\
+                   evaluate: {metrics: [ndcg@10, map, mrr], limits: {train.ndcg@5: {min: 0.5}}}";
+    let job = good(&with(ranking), &overrides()).job;
+    assert_eq!((job.columns.query.as_deref(), job.evaluate.limits[0].metric.as_str()), (Some("search"), "ndcg@5"));
+    let both = errors(&with("columns: {target: grade, query: grade}"), &overrides());
+    assert!(both[0].message.contains("`grade` cannot be both target and query"), "{}", both[0].message);
+    let other = errors(&with(&ranking.replace("ndcg@10", "auc")), &overrides());
+    assert!(other[0].message.contains("`auc` is not a metric of `gradient_boosting`"), "{}", other[0].message);
 }
 
 #[test]
@@ -115,7 +127,7 @@ tables:
   rows: {path: $data/rows.csv, csv: {delimiter: \";\"}}
   recent: {sql: \"SELECT * FROM rows WHERE at >= $day AND price <> '$$5'\"}
 train: {algorithm: linear_regression, target: y}
-predict: {from: recent, tables: {rows: $data/new.csv}, where: at < $now, keep: at, to: $data/scored/}
+predict: {from: recent, tables: {rows: $data/new.csv}, where: at < $now, keep: at, to: $data/scored/, explain: 5, leaves: true, staged: false}
 write: {prepared: out/prepared, features: ./out/matrix/}
 ";
     let file = good(text, &overrides());
@@ -124,11 +136,22 @@ write: {prepared: out/prepared, features: ./out/matrix/}
     let predict = job.predict.as_ref().unwrap();
     assert_eq!((predict.from.as_deref(), predict.filter.as_deref()), (Some("recent"), Some("at < $now")));
     assert_eq!((predict.keep.as_slice(), predict.to.as_str()), (&["at".to_owned()][..], "/jobs/data/scored/"));
+    assert_eq!(predict.details, Details { explain: Some(Explain::Largest(5)), leaves: true, staged: None });
     assert_eq!(job.tables[0].replaced_by(&predict.tables[0]).csv.delimiter, ';');
     assert_eq!(job.write.prepared.as_deref(), Some("/jobs/out/prepared"));
     assert_eq!(job.write.features.as_deref(), Some("/jobs/out/matrix/"));
     let at = |path: &str| file.spans.nearest(path).map(|place| place.line);
     assert_eq!((at("tables.recent.sql"), at("predict.tables.rows.path"), at("write.features")), (Some(6), Some(8), Some(9)));
+}
+
+#[test]
+fn anomalies_need_no_target_and_models_are_exported() {
+    let text = with("train: {algorithm: isolation_forest, contamination: 0.01}\npublish: {export: onnx}");
+    let job = good(&text, &overrides()).job;
+    assert_eq!((job.columns.target, job.publish.unwrap().export), (None, vec![ExportFormat::Onnx]));
+    let refused = |export: &str| errors(&text.replace("export: onnx", export), &overrides())[0].message.clone();
+    assert!(refused("export: [onnx, onnx]").contains("given twice"));
+    assert!(refused("export: [onx]").contains("onx"));
 }
 
 #[test]

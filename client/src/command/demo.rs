@@ -15,6 +15,7 @@ use crate::render::Progress;
 const JOBS: &[(&str, &str)] = &[
     ("card-fraud", include_str!("../../../examples/card-fraud/job.yaml")),
     ("diabetes-risk", include_str!("../../../examples/diabetes-risk/job.yaml")),
+    ("search-ranking", include_str!("../../../examples/search-ranking/job.yaml")),
     ("vehicle-sensors", include_str!("../../../examples/vehicle-sensors/job.yaml")),
 ];
 

@@ -81,6 +81,7 @@ fn execute(command: Command) -> Result<Exit, Failure> {
         Command::Predict(args) => wait(predict::predict(args)),
         Command::Models(ModelsCommand::List(args)) => wait(models::list(args)),
         Command::Models(ModelsCommand::Show(args)) => wait(models::show(args)),
+        Command::Models(ModelsCommand::Export(args)) => wait(models::export(args)),
         Command::Demo(args) => wait(demo::demo(args)),
     }
 }

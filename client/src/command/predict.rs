@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use sheaf_coordinator::driver::{chunks, predict_rows};
 use sheaf_dataflow::dataset::{Counted, Dataset};
-use sheaf_dataflow::job::{Job, Param, Table};
+use sheaf_dataflow::job::{Details, Job, Param, Table};
 use sheaf_dataflow::plan::{Needs, Planned, plan};
 use sheaf_dataflow::reader::Reader;
 use sheaf_dataflow::sink::materialise;
@@ -32,6 +32,7 @@ pub async fn predict(args: PredictArgs) -> Result<Exit, Failure> {
     let store = setup::store(&args.local.store)?;
     let own = setup::stores(setup::store_options(&store, &[])?)?;
     let record = Registry::new(own, &store).resolve(&args.model).await?;
+    let details = details(&args, &record)?;
     let (job, mut roots) = scoring_job(&args, &record)?;
     roots.extend(args.allow_root.iter().cloned());
     let to = setup::absolute(&args.to)?;
@@ -43,6 +44,7 @@ pub async fn predict(args: PredictArgs) -> Result<Exit, Failure> {
         to,
         keep: args.keep.clone(),
         writer: None,
+        details,
     };
     roots.extend(written_root(&order.to)?);
     let options = setup::store_options(&store, &roots)?;
@@ -76,6 +78,18 @@ fn show(args: &PredictArgs, result: &serde_json::Value) -> Result<Exit, Failure>
     match args.local.output {
         Format::Json => print_json(result),
         Format::Table => print(&job_result(result, &Look::stdout())),
+    }
+}
+
+/// What is written beside the predictions; a model that does not have it is told from its training already.
+fn details(args: &PredictArgs, record: &Record) -> Result<Details, Failure> {
+    let details = args.details();
+    match record.job.train.as_ref().and_then(|train| details.refused_by(&train.algorithm)) {
+        None => Ok(details),
+        Some(error) => {
+            let option = error.path.trim_start_matches("predict.");
+            Err(Failure::usage(format!("--{option}: {}\n  hint: {}", error.message, error.hint.unwrap_or_default())))
+        }
     }
 }
 

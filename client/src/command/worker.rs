@@ -11,6 +11,7 @@ use sheaf_runtime::secret::SECRET_VARIABLE;
 use sheaf_worker::{Ended, WorkerOptions};
 
 use super::{setup, wait};
+use crate::allocator;
 use crate::cli::{ConnectArgs, WorkerArgs};
 use crate::connect::{environment, from_env, place};
 use crate::embedded::STORES_VARIABLE;
@@ -21,6 +22,7 @@ const REMEDY: &str = "this worker has to be started with `--allow` for it, as it
 
 /// Runs until it is asked to leave.
 pub fn worker(args: WorkerArgs) -> Result<Exit, Failure> {
+    allocator::settle_for(args.memory);
     let name = args.name.clone().unwrap_or_else(machine_name);
     let (join, stores) = match (std::env::var(STORES_VARIABLE), &args.token_file) {
         (Ok(stores), _) => embedded(&args, &stores)?,

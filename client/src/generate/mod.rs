@@ -7,6 +7,7 @@ mod card_fraud;
 mod diabetes_risk;
 mod draw;
 mod folder;
+mod search_ranking;
 mod vehicle_sensors;
 mod writer;
 
@@ -60,6 +61,14 @@ pub const DATASETS: &[Dataset] = &[
         rows: 50_000,
         tables: diabetes_risk::TABLES,
         build: diabetes_risk::tables,
+    },
+    Dataset {
+        name: "search-ranking",
+        about: "documents found for queries to a shop's search, graded 0 to 4: which belong on top?",
+        counts: "queries",
+        rows: 5_000,
+        tables: search_ranking::TABLES,
+        build: search_ranking::tables,
     },
     Dataset {
         name: "vehicle-sensors",

@@ -1,6 +1,7 @@
 //! What people see: progress on stderr, results on stdout. Everything but [`progress`] is a pure
 //! function from values to text.
 
+mod classes;
 pub mod format;
 pub mod jobs;
 pub mod models;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::tables::{self, Align};
 use super::value::{count, entries, list, number, shown, text};
-use super::{Look, format, plot, report};
+use super::{Look, classes, format, plot, report};
 
 /// Coefficients, or importances, shown on a card.
 const COEFFICIENTS: usize = 25;
@@ -35,7 +35,7 @@ pub fn models_table(models: &[Value], look: &Look) -> String {
 }
 
 /// The card of `sheaf models show`: `name`, `version`, `aliases`, `algorithm`, `parameters`, `created`,
-/// `sha256`, `metrics` and `rows` by segment, `intercept`, `coefficients {feature: value}`,
+/// `sha256`, `metrics` and `rows` by segment, `classes` and `confusion` (see [`super::classes`]), `intercept`, `coefficients {feature: value}`,
 /// `standard_errors`, `importances {feature: {gain, cover, splits}}`, and how it came to be (`job_id`, `job`, `data_fingerprint`, `numeric_version`,
 /// `code_version`, `artifact`) of a manifest. Ends with a line break.
 pub fn model_card(manifest: &Value, look: &Look) -> String {
@@ -43,7 +43,16 @@ pub fn model_card(manifest: &Value, look: &Look) -> String {
     let version = manifest.get("version").map(|v| format!("@{}", shown(v))).unwrap_or_default();
     let title = format!("{}\n{}", look.bold(&format!("{name}{version}")), facts(manifest, look));
     let metrics = report::metrics(manifest, look);
-    let sections = [Some(title), metrics, coefficients(manifest, look), importances(manifest, look), lineage(manifest, look)];
+    let (measures, confusion) = (classes::measures(manifest, look), classes::confusion(manifest, look));
+    let sections = [
+        Some(title),
+        metrics,
+        measures,
+        confusion,
+        coefficients(manifest, look),
+        importances(manifest, look),
+        lineage(manifest, look),
+    ];
     sections.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
@@ -54,9 +63,14 @@ fn facts(manifest: &Value, look: &Look) -> String {
     }
     let params = manifest.get("parameters").filter(|p| p.is_object()).map(exact).filter(|p| !p.is_empty());
     facts.push(("params".to_owned(), params.unwrap_or_else(|| "all defaults".to_owned())));
+    facts.extend(classes::names(manifest).map(|names| ("classes".to_owned(), names)));
     let aliases: Vec<String> = list(manifest, "aliases").iter().map(shown).collect();
     if !aliases.is_empty() {
         facts.push(("aliases".to_owned(), aliases.join(", ")));
+    }
+    for (name, export) in entries(manifest, "exports") {
+        let size = count(export, "bytes").map(format::bytes).unwrap_or_default();
+        facts.push((name.to_owned(), format!("{} ({size})", text(export, "file").unwrap_or_default())));
     }
     tables::facts(&facts, look)
 }
@@ -67,13 +81,35 @@ fn named(value: &Value, keys: &[&str]) -> Vec<(String, String)> {
     keys.iter().filter_map(there).collect()
 }
 
-/// A value as it was given, not rounded; entries of an object one after the other.
+/// A value as it was given, not rounded; entries of an object one after the other, as a job file has them.
 fn exact(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Object(map) => map.iter().map(|(k, v)| format!("{k} = {}", exact(v))).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => entries_of(map),
+        other => flow(other),
+    }
+}
+
+fn entries_of(map: &serde_json::Map<String, Value>) -> String {
+    map.iter().map(|(key, value)| format!("{}: {}", word(key), flow(value))).collect::<Vec<_>>().join(", ")
+}
+
+/// A value as one writes it in a job file, on one line.
+fn flow(value: &Value) -> String {
+    match value {
+        Value::String(text) => word(text),
+        Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::Object(map) => format!("{{{}}}", entries_of(map)),
         other => other.to_string(),
     }
+}
+
+/// A text as YAML reads it back: quoted where it would be something else.
+fn word(text: &str) -> String {
+    let plain = text.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c))
+        && !matches!(text, "true" | "false" | "null" | "True" | "False" | "Null" | "TRUE" | "FALSE" | "NULL");
+    if plain { text.to_owned() } else { Value::from(text).to_string() }
 }
 
 /// The intercept and the largest coefficients by absolute value; ties by name.
@@ -137,12 +173,23 @@ fn importances(manifest: &Value, look: &Look) -> Option<String> {
     Some(text)
 }
 
+/// The model that training went on from.
+fn continued(earlier: &Value) -> Option<(String, String)> {
+    let name = match (text(earlier, "name"), count(earlier, "version")) {
+        (Some(name), Some(version)) => format!("{name}@{version}"),
+        _ => text(earlier, "reference")?.to_owned(),
+    };
+    let hash: String = text(earlier, "sha256")?.chars().take(12).collect();
+    Some(("goes on from".to_owned(), format!("{name} ({hash})")))
+}
+
 /// How the model came to be.
 fn lineage(manifest: &Value, look: &Look) -> Option<String> {
     let mut facts = named(manifest, &["job_id", "data_fingerprint", "code_version", "numeric_version", "artifact"]);
     for (_, value) in facts.iter_mut().filter(|(name, _)| name == "artifact" || name == "data fingerprint") {
         *value = report::fitting_hash(value, look.width.saturating_sub(24));
     }
+    facts.extend(manifest.get("warm_start").and_then(continued));
     if let Some(job) = manifest.get("job") {
         facts.extend(named(job, &["seed", "split"]));
         let tables = list(job, "tables").iter();

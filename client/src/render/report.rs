@@ -2,7 +2,7 @@
 //!
 //! Keys read, all optional: `job`, `name`, `state`, `error`, `model {name, version, sha256}` (or
 //! `{reference, sha256}`), `metrics {segment: {metric: value}}`, `undefined {segment: {metric: reason}}`,
-//! `rows {prepared, segment: n}`, `limits [{name, min, max, value, passed}]`, `checks [{name, passed,
+//! `classes` and `confusion` (see [`super::classes`]), `rows {prepared, segment: n}`, `limits [{name, min, max, value, passed}]`, `checks [{name, passed,
 //! severity, violations, rows, message}]`, `phases [{name, seconds, rows}]`, `work [..]` (see
 //! [`super::timing`]), `training {iterations, converged, loss: [..], validation_loss: [..]}`,
 //! `outputs`, `warnings [text]`.
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::tables::{self, Align};
 use super::value::{count, entries, list, number, shown, text};
-use super::{Look, Mark, format, plot, wrap};
+use super::{Look, Mark, classes, format, plot, wrap};
 
 /// Segments in the order in which they are shown; others follow by name.
 const SEGMENTS: [&str; 3] = ["train", "validation", "test"];
@@ -21,6 +21,8 @@ pub fn job_result(result: &Value, look: &Look) -> String {
     let sections = [
         headline(result, look),
         metrics(result, look),
+        classes::measures(result, look),
+        classes::confusion(result, look),
         limits(result, look),
         checks(result, look),
         training(result, look),

@@ -9,9 +9,9 @@ use crate::jobfile::yaml::Node;
 
 const COLUMNS: Grammar = Grammar {
     what: "`columns`",
-    keys: &["target", "positive", "key", "time", "group", "weight", "offset", "categorical", "ignore"],
+    keys: &["target", "positive", "key", "time", "group", "query", "weight", "offset", "categorical", "ignore"],
     hidden: &[],
-    later: &["query", "user", "item"],
+    later: &["user", "item"],
     peers: &[
         ("label", "write `target`"),
         ("labelCol", "write `target`"),
@@ -27,6 +27,9 @@ const COLUMNS: Grammar = Grammar {
         ("index", "write `key`"),
         ("timestamp", "write `time`"),
         ("groups", "write `group`"),
+        ("qid", "write `query`"),
+        ("query_id", "write `query`"),
+        ("group_column", "write `query`: the column that says which rows are ranked together"),
         ("pos_label", "write `positive`"),
         ("features", "features are all prepared columns but roles and `ignore`; `features: [{keep: […]}]` narrows them"),
         ("featuresCol", "features are all prepared columns but roles and `ignore`; `features: [{keep: […]}]` narrows them"),
@@ -45,6 +48,7 @@ pub fn read(reader: &mut Reader<'_>, node: &Node) -> Roles {
         key: several(reader, &fields, "key"),
         time: one(reader, &fields, "time"),
         group: one(reader, &fields, "group"),
+        query: one(reader, &fields, "query"),
         weight: one(reader, &fields, "weight"),
         offset: one(reader, &fields, "offset"),
         categorical: several(reader, &fields, "categorical"),
@@ -74,7 +78,7 @@ fn positive(reader: &mut Reader<'_>, node: &Node) -> Option<Value> {
 /// A column that is learnt, or weighs, can be nothing else.
 pub fn conflicts(reader: &mut Reader<'_>, roles: &Roles) {
     let singles = [("target", &roles.target), ("weight", &roles.weight), ("offset", &roles.offset)];
-    let others = [("time", &roles.time), ("group", &roles.group)];
+    let others = [("time", &roles.time), ("group", &roles.group), ("query", &roles.query)];
     let lists = [("key", &roles.key), ("ignore", &roles.ignore), ("categorical", &roles.categorical)];
     for (i, (role, column)) in singles.iter().enumerate() {
         let Some(column) = column else { continue };
@@ -100,6 +104,7 @@ pub fn schema() -> Value {
             "key": columns_schema(),
             "time": one,
             "group": one,
+            "query": one,
             "weight": one,
             "offset": one,
             "categorical": columns_schema(),

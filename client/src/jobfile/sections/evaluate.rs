@@ -13,10 +13,6 @@ use crate::jobfile::suggest::{did_you_mean, folded};
 use crate::jobfile::yaml::{Entry, Node, Yaml, shorten};
 
 const LATER_METRICS: &[&str] = &[
-    "f1_macro",
-    "f1_micro",
-    "f1_weighted",
-    "auc_ovr",
     "auc_ovo",
     "mcc",
     "ks",
@@ -29,9 +25,6 @@ const LATER_METRICS: &[&str] = &[
     "quantile_loss",
     "confusion",
     "silhouette",
-    "ndcg",
-    "map",
-    "balanced_accuracy",
     "median_absolute_error",
     "explained_variance",
 ];
@@ -40,6 +33,8 @@ const METRIC_PEERS: &[(&str, &str)] = &[
     ("roc_auc_score", "auc"),
     ("average_precision_score", "pr_auc"),
     ("acc", "accuracy"),
+    ("precision_score", "precision"),
+    ("recall_score", "recall"),
     ("neg_log_loss", "log_loss"),
     ("neg_brier_score", "brier"),
     ("neg_root_mean_squared_error", "rmse"),
@@ -51,13 +46,15 @@ const SEGMENTS: &[&str] = &["train", "validation", "test"];
 
 const EVALUATE: Grammar = Grammar {
     what: "`evaluate`",
-    keys: &["metrics", "limits"],
+    keys: &["metrics", "segments", "limits"],
     hidden: &[],
     later: &["threshold", "slices", "fairness", "confidence", "explain"],
     peers: &[
         ("metric", "write `metrics`"),
         ("scoring", "write `metrics`"),
         ("thresholds", "write `limits: {test.auc: {min: …}}`"),
+        ("on", "write `segments`"),
+        ("splits", "write `segments`"),
         ("gates", "write `limits: {test.auc: {min: …}}`"),
     ],
 };
@@ -70,17 +67,43 @@ const LIMIT: Grammar = Grammar {
     peers: &[("at_least", "write `min`"), ("at_most", "write `max`"), ("ge", "write `min`"), ("le", "write `max`")],
 };
 
-/// Every metric of every task.
+/// Every metric of every task, once.
 fn all_metrics() -> Vec<&'static str> {
-    [metrics::known("binary"), metrics::known("regression")].concat()
+    let mut all: Vec<&str> = Vec::new();
+    for name in ["binary", "regression", "multiclass", "ranking"].into_iter().flat_map(metrics::known) {
+        if !all.contains(name) {
+            all.push(name);
+        }
+    }
+    all
 }
 
 /// Reads the section.
 pub fn read(reader: &mut Reader<'_>, node: &Node) -> Evaluate {
     let Some(fields) = reader.fields(node, "evaluate", &EVALUATE) else { return Evaluate::default() };
     let metrics = fields.get("metrics").map(|n| metric_names(reader, n)).unwrap_or_default();
+    let segments = fields.get("segments").map(|n| segment_names(reader, n)).unwrap_or_default();
     let limits = fields.get("limits").map(|n| limits(reader, n)).unwrap_or_default();
-    Evaluate { metrics, limits }
+    let evaluate = Evaluate { metrics, segments, limits };
+    for (i, limit) in evaluate.limits.iter().enumerate().filter(|(_, limit)| !evaluate.measures(&limit.segment)) {
+        let at = format!("evaluate.limits[{i}]");
+        let place = reader.spans.get(&at).unwrap_or_default();
+        let (segment, metric) = (&limit.segment, &limit.metric);
+        let message = format!("the limit on `{segment}.{metric}` has nothing to look at: `segments` leaves `{segment}` out");
+        reader.error(place, &at, message).help(format!("add `{segment}` to `evaluate.segments`"));
+    }
+    evaluate
+}
+
+fn segment_names(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
+    let at = "evaluate.segments";
+    let Some(names) = reader.names(node, at) else { return Vec::new() };
+    let items = reader.items(node, at);
+    for (name, (at, item)) in names.iter().zip(&items).filter(|(name, _)| !SEGMENTS.contains(&name.as_str())) {
+        let place = reader.place(at, item);
+        reader.error(place, at, format!("`{}` is not a segment", shorten(name))).help(did_you_mean(name, SEGMENTS));
+    }
+    names
 }
 
 fn metric_names(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
@@ -103,14 +126,25 @@ fn known_metric(reader: &mut Reader<'_>, name: &str, place: crate::jobfile::Plac
         reader.not_yet(place, at, &format!("`{name}`"));
         return false;
     }
-    let canonical = metrics::canonical_name(name);
-    let peer = METRIC_PEERS.iter().find(|(p, _)| folded(p) == folded(name)).map(|(_, ours)| *ours);
+    // `f1_score(average="macro")` is meant as it is called there.
+    let called = name.split('(').next().unwrap_or(name).trim();
+    let canonical = metrics::canonical_name(called);
+    let peer = METRIC_PEERS.iter().find(|(p, _)| folded(p) == folded(called)).map(|(_, ours)| *ours);
     let hint = match peer.or(Some(canonical).filter(|c| *c != name)) {
-        Some(ours) => format!("write `{ours}`"),
+        Some(ours) => written(ours),
         None => did_you_mean(name, &known),
     };
     reader.error(place, at, format!("`{}` is not a metric", shorten(name))).help(hint);
     false
+}
+
+/// How a metric is written, of two and of many classes.
+fn written(ours: &str) -> String {
+    let averages: Vec<&str> = metrics::instead("multiclass", ours).into_iter().filter(|n| n.starts_with(ours)).collect();
+    match metrics::known("binary").contains(&ours) && !averages.contains(&ours) && !averages.is_empty() {
+        true => format!("write `{ours}` of two classes, of many one of: {}", averages.join(", ")),
+        false => format!("write `{ours}`"),
+    }
 }
 
 fn limits(reader: &mut Reader<'_>, node: &Node) -> Vec<Limit> {
@@ -176,7 +210,7 @@ pub fn fit_task(reader: &mut Reader<'_>, evaluate: &Evaluate, learner: &Learner,
     for (at, metric) in named.chain(limited) {
         if Metric::parse(task, metric).is_err() {
             let place = reader.spans.nearest(&at).unwrap_or_default();
-            let own: Vec<_> = all_metrics().into_iter().filter(|m| Metric::parse(task, m).is_ok()).collect();
+            let own = metrics::instead(metrics::task_name(task), metric);
             let message = format!("`{metric}` is not a metric of `{}`", learner.name);
             reader.error(place, &at, message).help(format!("it has: {}", own.join(", ")));
         }
@@ -193,6 +227,10 @@ pub fn schema() -> Value {
             "metrics": {"oneOf": [
                 {"enum": all_metrics()},
                 {"type": "array", "items": {"enum": all_metrics()}, "minItems": 1, "uniqueItems": true}
+            ]},
+            "segments": {"oneOf": [
+                {"enum": SEGMENTS},
+                {"type": "array", "items": {"enum": SEGMENTS}, "minItems": 1, "uniqueItems": true}
             ]},
             "limits": {
                 "type": "object",

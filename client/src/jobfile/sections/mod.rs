@@ -164,7 +164,7 @@ fn whole(reader: &mut Reader<'_>, fields: &Fields<'_>, job: &Job) {
     }
     if let Some(train) = &job.train {
         if let Ok(learner) = registry::learner(&train.algorithm) {
-            if job.columns.target.is_none() && !learner.tasks.is_empty() {
+            if job.columns.target.is_none() && learner.needs_target() {
                 reader
                     .error(at("train"), "columns.target", format!("`{}` needs a target", train.algorithm))
                     .help("name the column to learn: `columns: {target: …}`");

@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use sheaf_dataflow::job::{Job, PredictSection, Write};
+use sheaf_dataflow::job::{Details, Explain, Job, MOST_CONTRIBUTIONS, PredictSection, Write};
 
 use super::tables;
 use crate::jobfile::read::{Fields, Grammar, Reader, is_url, join};
 use crate::jobfile::suggest::did_you_mean;
-use crate::jobfile::yaml::{Node, shorten};
+use crate::jobfile::yaml::{Core, Node, shorten};
 
 const PREDICT: Grammar = Grammar {
     what: "`predict`",
-    keys: &["from", "tables", "where", "keep", "to"],
+    keys: &["from", "tables", "where", "keep", "to", "explain", "leaves", "staged"],
     hidden: &[],
-    later: &["format", "partitions", "explain", "top"],
+    later: &["format", "partitions", "top"],
     peers: &[
         ("output", "write `to`"),
         ("path", "write `to`"),
@@ -24,6 +24,13 @@ const PREDICT: Grammar = Grammar {
         ("filter", "write `where`"),
         ("columns", "write `keep`"),
         ("passthrough", "write `keep`"),
+        ("pred_contrib", "write `explain: true`, or `explain: N` for the N largest"),
+        ("pred_contribs", "write `explain: true`, or `explain: N` for the N largest"),
+        ("shap", "write `explain: true`, or `explain: N` for the N largest"),
+        ("contributions", "write `explain: true`, or `explain: N` for the N largest"),
+        ("leafCol", "write `leaves: true`"),
+        ("pred_leaf", "write `leaves: true`"),
+        ("leaf", "write `leaves: true`"),
         ("model", "the job's own model predicts; an existing one is named by `model` at the top"),
     ],
 };
@@ -61,7 +68,34 @@ pub fn read(reader: &mut Reader<'_>, node: &Node) -> Option<PredictSection> {
             None
         }
     };
-    Some(PredictSection { from, tables, filter, keep, to: to? })
+    let details = details(reader, &fields);
+    Some(PredictSection { from, tables, filter, keep, to: to?, details })
+}
+
+/// What is written beside the predictions.
+fn details(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Details {
+    let mut number = |key: &str, most: u32| fields.get(key).and_then(|n| switch(reader, n, &fields.at(key), most));
+    let (explain, staged) = (number("explain", MOST_CONTRIBUTIONS as u32), number("staged", MOST_STEP));
+    Details {
+        explain: explain.map(|count| count.map_or(Explain::All, Explain::Largest)),
+        leaves: fields.get("leaves").and_then(|n| reader.boolean(n, &fields.at("leaves"))).unwrap_or(false),
+        staged: staged.map(|step| step.unwrap_or(1)),
+    }
+}
+
+/// Most trees from a stage to the next.
+const MOST_STEP: u32 = 100_000;
+
+/// `true`, or a number; nothing for `false` and what is wrong.
+fn switch(reader: &mut Reader<'_>, node: &Node, path: &str, most: u32) -> Option<Option<u32>> {
+    match reader.scalar(node, path)? {
+        Core::Bool(on) => on.then_some(None),
+        Core::Int(number) if (1..=i128::from(most)).contains(&number) => Some(u32::try_from(number).ok()),
+        other => {
+            reader.found(node, path, &format!("true, false or a whole number from 1 to {most}"), &other);
+            None
+        }
+    }
 }
 
 /// Reads the section `write`.
@@ -123,6 +157,11 @@ pub fn whole(reader: &mut Reader<'_>, fields: &Fields<'_>, job: &Job) {
                 let message = format!("`{key}` beside `model`: the model is as it is, and every row is `test`");
                 reader.error(at(key), key, message).help(format!("remove `{key}`, or remove `model`"));
             }
+        }
+        if !job.evaluate.measures("test") {
+            let place = reader.spans.get("evaluate.segments").unwrap_or_default();
+            let message = "there is nothing to measure: with `model` every row is `test`";
+            reader.error(place, "evaluate.segments", message).help("remove `segments`");
         }
         for (i, limit) in job.evaluate.limits.iter().enumerate().filter(|(_, l)| l.segment != "test") {
             let path = format!("evaluate.limits[{i}]");
@@ -199,7 +238,16 @@ pub fn schema() -> Value {
             "tables": tables::schema(),
             "where": {"type": "string", "minLength": 1, "description": "Only these rows are scored"},
             "keep": super::columns_schema(),
-            "to": {"type": "string", "minLength": 1, "description": "Folder; replaced only if the same job wrote it"}
+            "to": {"type": "string", "minLength": 1, "description": "Folder; replaced only if the same job wrote it"},
+            "explain": {
+                "anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": MOST_CONTRIBUTIONS}],
+                "description": "What each feature contributes to a row's score: all of them, or the N largest as a list"
+            },
+            "leaves": {"type": "boolean", "description": "The leaf of every tree that a row comes to, as a list"},
+            "staged": {
+                "anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": MOST_STEP}],
+                "description": "Predictions after each tree, or after every N-th, as a list"
+            }
         }
     })
 }

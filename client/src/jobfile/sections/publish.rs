@@ -1,7 +1,7 @@
 //! `publish`, and the names of the registry.
 
 use serde_json::{Value, json};
-use sheaf_dataflow::job::Publish;
+use sheaf_dataflow::job::{ExportFormat, Publish};
 
 use crate::jobfile::read::{Grammar, Reader};
 use crate::jobfile::yaml::{Node, shorten};
@@ -12,14 +12,16 @@ const MAX_NAME: usize = 100;
 
 const PUBLISH: Grammar = Grammar {
     what: "`publish`",
-    keys: &["model", "alias"],
+    keys: &["model", "alias", "export"],
     hidden: &[],
-    later: &["export", "description", "tags", "card"],
+    later: &["description", "tags", "card"],
     peers: &[
         ("name", "write `model`"),
         ("registered_model_name", "write `model`"),
         ("stage", "write `alias`"),
         ("aliases", "write `alias`: one name"),
+        ("format", "write `export: [onnx]`"),
+        ("onnx", "write `export: [onnx]`"),
         ("version", "versions count up by themselves"),
     ],
 };
@@ -29,7 +31,24 @@ pub fn read(reader: &mut Reader<'_>, node: &Node) -> Option<Publish> {
     let fields = reader.fields(node, "publish", &PUBLISH)?;
     let model = fields.get("model").and_then(|n| registry_name(reader, n, "publish.model"));
     let alias = fields.get("alias").and_then(|n| alias(reader, n));
-    Some(Publish { model, alias })
+    let export = fields.get("export").map(|n| exports(reader, n)).unwrap_or_default();
+    Some(Publish { model, alias, export })
+}
+
+/// One format or several, none twice.
+fn exports(reader: &mut Reader<'_>, node: &Node) -> Vec<ExportFormat> {
+    let known = ExportFormat::ALL.map(ExportFormat::name);
+    let mut out = Vec::new();
+    for (at, item) in reader.items(node, "publish.export") {
+        let Some(name) = reader.word(item, &at, &known, &["safetensors", "pmml"]) else { continue };
+        let format = ExportFormat::ALL.into_iter().find(|format| format.name() == name);
+        if format.is_some_and(|format| out.contains(&format)) {
+            let place = reader.place(&at, item);
+            reader.error(place, &at, format!("`{name}` is given twice"));
+        }
+        out.extend(format);
+    }
+    out
 }
 
 /// Lower-case letters, digits, `.`, `_` and `-`, starting with a letter or digit.
@@ -69,6 +88,7 @@ pub fn schema() -> Value {
         "additionalProperties": false,
         "properties": {
             "model": {"type": "string", "pattern": NAME_PATTERN},
+            "export": {"anyOf": [{"enum": ["onnx"]}, {"type": "array", "items": {"enum": ["onnx"]}, "uniqueItems": true}]},
             "alias": {"type": "string", "pattern": NAME_PATTERN, "not": {"anyOf": [{"const": "latest"}, {"pattern": "^[0-9]+$"}]}}
         }
     })

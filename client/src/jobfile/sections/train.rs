@@ -30,7 +30,6 @@ const LATER_ALGORITHMS: &[&str] = &[
     "decision_tree",
     "random_forest",
     "extra_trees",
-    "isolation_forest",
     "multilayer_perceptron",
     "kmeans",
     "bisecting_kmeans",
@@ -66,6 +65,7 @@ const ALGORITHM_PEERS: &[(&str, &str)] = &[
     ("GradientBoostingRegressor", "write `gradient_boosting` with `objective: squared_error`"),
     ("HistGradientBoostingClassifier", "write `gradient_boosting` with `objective: binary`"),
     ("HistGradientBoostingRegressor", "write `gradient_boosting` with `objective: squared_error`"),
+    ("IsolationForest", "write `isolation_forest`"),
     ("RandomForestClassifier", "`random_forest` is not supported yet"),
     ("RandomForestRegressor", "`random_forest` is not supported yet"),
 ];

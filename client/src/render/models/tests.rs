@@ -32,6 +32,16 @@ fn cards_at_two_widths() {
 }
 
 #[test]
+fn parameters_read_as_they_are_written() {
+    let parameters = json!({"early_stopping": {"rounds": 30}, "interactions": [["a", "b c"], ["d"]], "monotone": {"age": 1},
+        "class_weight": {"0": 1, "1": 2.5}, "objective": "binary", "constant": "true"});
+    let card = model_card(&json!({"name": "m", "version": 1, "parameters": parameters}), &Look::plain(200));
+    let expected = "class_weight: {\"0\": 1, \"1\": 2.5}, constant: \"true\", early_stopping: {rounds: 30}, \
+                    interactions: [[a, \"b c\"], [d]], monotone: {age: 1}, objective: binary";
+    assert!(card.lines().any(|line| line.trim_start().starts_with("params ") && line.ends_with(expected)), "{card}");
+}
+
+#[test]
 fn only_the_largest_coefficients_are_shown() {
     let many: serde_json::Map<String, Value> = (0..1_030).map(|i| (format!("merchant={i}"), json!(f64::from(i)))).collect();
     let card = model_card(&json!({"name": "m", "version": 1, "coefficients": many}), &Look::plain(80));
