@@ -70,7 +70,7 @@ fn an_interrupt() {
 #[test]
 fn all_workers_are_killed_twice_and_the_model_is_the_same() {
     let sheaf = sheaf();
-    sheaf.write("short.yaml", &slow(8));
+    sheaf.write("short.yaml", &slow(40));
     let expected = sheaf.run(&["run", "short.yaml", "--store", "other", "-o", "json", "--quiet"]).succeeded().sha256();
     let mut command = sheaf.command(&["run", "short.yaml", "--paranoid", "--pid-file", "pids", "-o", "json"]);
     command.stdout(Stdio::piped()).stderr(std::fs::File::create(sheaf.folder().join("log.txt")).unwrap());

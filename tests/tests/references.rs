@@ -77,7 +77,7 @@ fn fits_agree_with_scikit_learn() {
 
 #[test]
 fn the_examples_run() {
-    for name in ["breast-cancer", "diabetes"] {
+    for name in ["breast-cancer", "diabetes", "digits"] {
         let sheaf = sheaf();
         let file = root().join("examples").join(name).join("job.yaml");
         let result = sheaf.run(&["run", file.to_str().unwrap(), "-o", "json", "--quiet"]).succeeded().json();

@@ -188,6 +188,12 @@ impl Cluster {
             command.arg("--allow").arg(self.folder().join(folder));
         }
         command.args(self.setup.paranoid.then_some("--paranoid"));
+        // Half of the workers see no neighbours on this machine: rows go by both ways, as files and over the network.
+        if number.is_multiple_of(2) {
+            let alone = self.folder().join(format!("temporary-{number}"));
+            std::fs::create_dir_all(&alone).unwrap();
+            command.env("TMPDIR", alone);
+        }
         self.environment(&mut command);
         let log = self.log_of(&name);
         let node = Node::start(&name, command, &log);
