@@ -123,7 +123,7 @@ fn kernels(shard: &EncodedShard, columns: usize) -> Result<(), LearnError> {
     let level = Level::detect();
     let rows = shard.rows;
     let edges: Vec<f32> = (0..254).map(|i| (i as f32 - 127.0) / 50.0).collect();
-    let bins = Bins { features: vec![FeatureBins::Numeric { edges }; columns] };
+    let bins = Bins { features: vec![FeatureBins::Numeric { edges }; columns], ..Bins::default() };
     let schema = schema(columns);
     let bin = best(|| drop(black_box(Binned::new(level, &schema, &bins, shard, rows))));
     let binned = Binned::new(level, &schema, &bins, shard, rows)?;

@@ -334,6 +334,44 @@ fn rare_categories_share_a_bin_and_unknown_ones_go_with_missing() {
     assert_eq!(score(400).to_bits(), score(u32::MAX).to_bits());
 }
 
+/// More categories than a column has bins: further columns tell them apart, and everything speaks of the feature.
+#[test]
+fn many_categories_are_told_apart() {
+    const COUNT: u32 = 250;
+    let mut wide = shards(false);
+    let mut random = Lcg(10);
+    for shard in &mut wide {
+        let codes: Vec<u32> = (0..shard.rows).map(|_| random.below(COUNT)).collect();
+        shard.target = Some(codes.iter().map(|c| f64::from(c * 37 % 3)).collect());
+        shard.columns[3] = Column::Code(codes.into());
+    }
+    let mut schema = schema();
+    schema.features[3].kind = FeatureKind::Slots { names: (0..COUNT).map(|c| format!("level {c}")).collect() };
+    let fitted = |more: Value| {
+        let mut params = json!({"objective": "squared_error", "trees": 80, "max_bins": 60, "cat_smooth": 2, "cat_l2": 0});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let spec = ProgramSpec { name: "gradient_boosting".into(), params, schema: schema.clone() };
+        let result = run(spec.build().unwrap().as_ref(), &wide).unwrap();
+        let model: Model = serde_json::from_value(result["model"].clone()).unwrap();
+        (model, result["train_loss"][80].as_f64().unwrap())
+    };
+    for more in [json!({}), json!({"colsample_bytree": 0.5, "seed": 3}), json!({"interactions": [["c", "a"], ["b"]]})] {
+        let (model, loss) = fitted(more.clone());
+        let (mut sum, mut rows) = (0.0, 0.0);
+        for shard in &wide {
+            let scores = model.predict(&schema, shard, 0..shard.rows);
+            for (score, target) in scores.iter().zip(shard.target.as_ref().unwrap().iter()) {
+                sum += (score - target) * (score - target) / 2.0;
+                rows += 1.0;
+            }
+        }
+        assert!((sum / rows - loss).abs() < 1e-9, "{more}: {loss}, by the model {}", sum / rows);
+        assert!(loss < 0.05, "{more}: {loss}");
+        let Model::Trees(trees) = &model else { panic!("{model:?}") };
+        assert!(trees.trees.iter().flat_map(|tree| &tree.feature).all(|feature| *feature < 4), "{more}");
+    }
+}
+
 #[test]
 fn parameters_say_what_is_wrong() {
     let check = |params: Value, expected: &str| {

@@ -197,13 +197,13 @@ impl Batch {
     /// # Errors
     /// The sums are not one for each leaf.
     pub fn finish(&self, settings: &Settings, sums: &[LeafSum]) -> Result<Vec<Grown>, LearnError> {
-        let leaves: usize = self.trees.iter().map(|tree| tree.splits.len() + 1).sum();
+        let leaves: usize = self.trees.iter().map(Growing::leaf_count).sum();
         if leaves != sums.len() {
             return Err(LearnError::Data(format!("{} sums came for {leaves} leaves", sums.len())));
         }
         let mut rest = sums;
         let mut finish = |tree: &Growing| {
-            let (own, others) = rest.split_at(tree.splits.len() + 1);
+            let (own, others) = rest.split_at(tree.leaf_count());
             rest = others;
             tree.finish(settings, own)
         };

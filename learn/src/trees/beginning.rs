@@ -67,12 +67,17 @@ impl Boosting {
     fn begin(&self, state: &mut State) -> Result<(), LearnError> {
         let Some(survey) = &state.survey else { return Err(LearnError::Data("a sample came before the survey".into())) };
         let mut sampled = std::mem::take(&mut state.edges).into_iter();
-        let slots = survey.slots.iter().zip(&survey.levels);
-        let features = self.schema.features.iter().zip(slots).map(|(feature, (slots, levels))| match &feature.kind {
-            FeatureKind::Numeric { .. } => FeatureBins::Numeric { edges: sampled.next().unwrap_or_default() },
-            _ => category_bins(slots, levels, self.settings.max_bins),
-        });
-        let bins = Bins { features: features.collect() };
+        let (rare, mut bins, mut more) = (self.settings.regularization.cat_smooth, Bins::default(), Vec::new());
+        for (j, (feature, slots)) in self.schema.features.iter().zip(&survey.slots).enumerate() {
+            let mut columns = match &feature.kind {
+                FeatureKind::Numeric { .. } => vec![FeatureBins::Numeric { edges: sampled.next().unwrap_or_default() }],
+                _ => category_columns(slots, self.settings.max_bins, rare),
+            };
+            bins.more.extend(std::iter::repeat_n(j as u32, columns.len() - 1));
+            more.extend(columns.drain(1..));
+            bins.features.append(&mut columns);
+        }
+        bins.features.append(&mut more);
         let class_weight = self.class_factors(survey);
         let base = match state.quantile {
             Some(quantile) => vec![quantile],
@@ -98,37 +103,72 @@ impl Boosting {
     }
 }
 
-/// Rows that a rare category is taken to have beside its own, with the target that all rows have on average.
-const PRIOR_ROWS: f64 = 10.0;
+/// Most columns of a feature beside its first.
+const MORE_COLUMNS: usize = 15;
+/// Part of the rows whose categories have bins of their own where all that are met cannot have them, as in LightGBM.
+const TOLD_APART: f64 = 0.99;
 
-/// A bin a slot. Where there are too many the most frequent half has bins of its own; the others are put in the order of their
-/// targets and share the rest, as many rows in each as in any other, about. Without levels the rarest share the last bin.
-fn category_bins(counts: &[u64], levels: &[i128], most: usize) -> FeatureBins {
+/// The columns of a feature of categories: a bin a slot. Where there are too many slots for a column the most frequent
+/// ones have bins there and all others share its last one; further columns have bins for the next ones, each with all
+/// others beside the missing values, until most rows are told apart or what is left is rarer than `rare` rows.
+fn category_columns(counts: &[u64], most: usize, rare: f64) -> Vec<FeatureBins> {
     if counts.len() <= most {
-        return FeatureBins::Categories { bins: (0..counts.len()).map(|i| i as u8).collect(), count: counts.len() as u16 };
+        return vec![FeatureBins::Categories { bins: (0..counts.len()).map(|i| i as u8).collect(), count: counts.len() as u16 }];
     }
     let mut order: Vec<usize> = (0..counts.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(counts[i]), i));
-    let own = if levels.is_empty() { most - 1 } else { most / 2 };
-    let shared = most - own;
-    let (own, rest) = order.split_at_mut(own);
-    own.sort_unstable();
-    if !levels.is_empty() {
-        let rows: u64 = counts.iter().sum();
-        let mean = levels.iter().sum::<i128>() as f64 / rows.max(1) as f64;
-        let place = |i: usize| (levels[i] as f64 + PRIOR_ROWS * mean) / (counts[i] as f64 + PRIOR_ROWS);
-        rest.sort_by(|&a, &b| place(a).total_cmp(&place(b)).then(a.cmp(&b)));
+    let (first, rest) = order.split_at(most - 1);
+    let column = |own: &[usize], others: u8, count: usize| {
+        let mut bins = vec![others; counts.len()];
+        let mut own = own.to_vec();
+        own.sort_unstable();
+        own.iter().enumerate().for_each(|(bin, &slot)| bins[slot] = bin as u8);
+        FeatureBins::Categories { bins, count: count as u16 }
+    };
+    let rows = counts.iter().sum::<u64>() as f64 * TOLD_APART;
+    let mut before = first.iter().map(|&slot| counts[slot]).sum::<u64>();
+    let wanted = rest.iter().take_while(|&&slot| {
+        let wanted = (before as f64) < rows && counts[slot] as f64 >= rare;
+        before += counts[slot];
+        wanted
+    });
+    let wanted = wanted.count().min(MORE_COLUMNS * most);
+    let more = rest[..wanted].chunks(most).map(|own| column(own, own.len() as u8, own.len()));
+    std::iter::once(column(first, (most - 1) as u8, most)).chain(more).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bins of each slot, column after column.
+    fn columns(counts: &[u64], most: usize) -> Vec<(Vec<u8>, u16)> {
+        let of = |column| match column {
+            FeatureBins::Categories { bins, count } => (bins, count),
+            FeatureBins::Numeric { .. } => (Vec::new(), 0),
+        };
+        category_columns(counts, most, 10.0).into_iter().map(of).collect()
     }
-    let mut bins = vec![0; counts.len()];
-    own.iter().enumerate().for_each(|(bin, &slot)| bins[slot] = bin as u8);
-    // A category without rows counts as one.
-    let weight = |slot: usize| u128::from(counts[slot].max(1));
-    let all: u128 = rest.iter().map(|&slot| weight(slot)).sum();
-    let mut before = 0;
-    for &slot in rest.iter() {
-        let share = (before * shared as u128 / all.max(1)) as usize;
-        bins[slot] = (own.len() + share.min(shared - 1)) as u8;
-        before += weight(slot);
+
+    #[test]
+    fn few_categories_have_a_bin_each() {
+        assert_eq!(columns(&[5, 0, 7], 3), [(vec![0, 1, 2], 3)]);
     }
-    FeatureBins::Categories { bins, count: most as u16 }
+
+    #[test]
+    fn many_categories_have_more_columns() {
+        let counts = [20, 900, 30, 800, 25, 9, 700, 40];
+        let first = (vec![2, 0, 2, 1, 2, 2, 2, 2], 3);
+        // The next three by their rows, then what is left that has ten rows; slot 5 is too rare.
+        let more = [(vec![3, 3, 0, 3, 3, 3, 1, 2], 3), (vec![0, 2, 2, 2, 1, 2, 2, 2], 2)];
+        assert_eq!(columns(&counts, 3), [&[first][..], &more].concat());
+    }
+
+    #[test]
+    fn nearly_all_rows_are_enough() {
+        let counts: Vec<u64> = (0..1_000).map(|i| if i < 300 { 10_000 } else { 20 }).collect();
+        let found = columns(&counts, 255);
+        assert_eq!(found.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [255, 45]);
+        assert_eq!(columns(&vec![50; 10_000], 255).len(), 1 + MORE_COLUMNS);
+    }
 }

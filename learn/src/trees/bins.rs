@@ -13,11 +13,35 @@ use super::CELLS;
 /// Values that are binned side by side.
 const LANES: usize = 16;
 
-/// How every feature is binned, in the schema's order.
+/// How every feature is binned: a column of bins each, in the schema's order. After them stand more columns of features
+/// that have more categories than a column has bins.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bins {
-    /// A feature each.
+    /// The columns.
     pub features: Vec<FeatureBins>,
+    /// The features that the last columns belong to, ascending.
+    pub more: Vec<u32>,
+}
+
+impl Bins {
+    /// Number of features of the schema.
+    pub fn sources(&self) -> usize {
+        self.features.len() - self.more.len()
+    }
+
+    /// The feature that a column belongs to.
+    pub fn source(&self, column: u32) -> u32 {
+        let more = (column as usize).checked_sub(self.sources()).and_then(|at| self.more.get(at));
+        more.copied().unwrap_or(column)
+    }
+
+    /// The columns of some features, ascending.
+    pub fn columns_of(&self, features: Vec<u32>) -> Vec<u32> {
+        let first = self.sources() as u32;
+        let more = self.more.iter().zip(first..).filter(|(source, _)| features.binary_search(source).is_ok());
+        let more: Vec<u32> = more.map(|(_, column)| column).collect();
+        [features, more].concat()
+    }
 }
 
 /// How a feature is binned.
@@ -31,9 +55,9 @@ pub enum FeatureBins {
     },
     /// A bin for every slot of the schema.
     Categories {
-        /// Bin of a slot.
+        /// Bin of a slot; those that other columns of the feature tell apart may be where missing values are.
         bins: Vec<u8>,
-        /// Bins in use, those that several slots share included.
+        /// Bins in use, without that of missing values.
         count: u16,
     },
 }

@@ -179,9 +179,10 @@ impl Algorithm for Boosting {
         if state.begin.is_none() {
             return Message::Sample { columns: self.next_columns(state), threshold: threshold(survey.rows) };
         }
+        let columns = state.begin.as_ref().map_or(0, |begin| begin.bins.features.len());
         match &state.growing {
             None => Message::Slopes { trees: state.trees.len() as u32 },
-            Some(batch) => match (batch.message(&self.settings.limits, self.schema.features.len()), &state.renewing) {
+            Some(batch) => match (batch.message(&self.settings.limits, columns), &state.renewing) {
                 (Message::Leaves(parts), Some(renewing)) => Message::Residuals(parts, renewing.sought().clone()),
                 (message, _) => message,
             },
@@ -237,7 +238,7 @@ impl Algorithm for Boosting {
     fn accumulate(
         &self,
         message: &Message,
-        _chapters: &[Chapter],
+        chapters: &[Chapter],
         shard: &EncodedShard,
         local: &Local,
         total: &mut Option<Partial>,
@@ -245,7 +246,7 @@ impl Algorithm for Boosting {
         if shard.range(Segment::Validation).end == 0 {
             return;
         }
-        match self.add(message, shard, local, total) {
+        match self.add(message, chapters, shard, local, total) {
             Ok(None) => {}
             Ok(Some(partial)) => add(total, partial),
             Err(e) => add(total, Partial::Fault(e.to_string())),
@@ -326,6 +327,7 @@ impl Boosting {
     fn add(
         &self,
         message: &Message,
+        chapters: &[Chapter],
         shard: &EncodedShard,
         local: &Local,
         total: &mut Option<Partial>,
@@ -342,7 +344,9 @@ impl Boosting {
                 let nodes = || parts.iter().flat_map(|part| &part.nodes);
                 let empty = || Partial::Level(nodes().map(|_| Histogram::of_range(range.clone())).collect());
                 if let Partial::Level(histograms) = total.get_or_insert_with(empty) {
-                    let features = |tree| histogram_features(&self.settings, self.schema.features.len(), tree);
+                    let context = self.context(chapters);
+                    let bins = &context.begin()?.bins;
+                    let features = |tree| histogram_features(&self.settings, bins, tree);
                     local.add_histograms(parts, features, histograms);
                 }
                 Ok(None)

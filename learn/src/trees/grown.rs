@@ -57,6 +57,8 @@ impl Rule {
 pub struct Grown {
     /// In the order in which they were taken.
     pub splits: Vec<Split>,
+    /// Of each split, its number among those that workers applied while the tree grew.
+    pub taken: Vec<u32>,
     /// What a leaf adds to the score, by node; of other nodes 0.
     pub values: Vec<f64>,
     /// Sum of hessians of the rows of a node, by node.
@@ -69,6 +71,19 @@ impl Grown {
     /// The split of each node; `None` of a leaf.
     pub fn split_of(&self) -> Vec<Option<u32>> {
         split_of(&self.splits)
+    }
+
+    /// A node's number while the tree grew.
+    pub fn node_then(&self, node: usize) -> usize {
+        match node.checked_sub(1) {
+            None => 0,
+            Some(child) => 2 * self.taken[child / 2] as usize + 1 + child % 2,
+        }
+    }
+
+    /// How many splits have to be applied that all its nodes are there.
+    pub fn splits_then(&self) -> usize {
+        self.taken.iter().max().map_or(0, |last| *last as usize + 1)
     }
 
     /// Number of leaves.

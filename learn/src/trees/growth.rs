@@ -1,23 +1,22 @@
 //! How a tree grows at the coordinator: which nodes are asked about, and which splits are taken.
 //!
 //! Of two siblings only the smaller is built from rows, the other is parent − sibling. Depth-wise growth takes all
-//! splits of a level; leaf-wise growth takes, step by step, those that gain at least half as much as the best, so that
-//! a tree costs few steps. Histograms are never encoded: a tree that goes on from a checkpoint asks for both siblings
+//! splits of a level. Leaf-wise growth takes the best split of all leaves, one after the other; so that a tree costs few
+//! steps all the same, a step also asks about the children of splits that are likely to be taken soon ([`ahead`]), and
+//! those that turn out not to be are left out of the finished tree. Histograms are never encoded: a tree that goes on from a checkpoint asks for both siblings
 //! once.
 
 use serde::{Deserialize, Serialize};
 
 use crate::algorithm::LearnError;
 
+use super::ahead::{self, Chosen};
 use super::grown::{Grown, Rule, Split, split_of};
 use super::histogram::Pair;
 use super::params::{Growth, Settings};
 use super::partial::LeafSum;
 use super::ranges::{Answer, Open, Owner, Question, Rules, may_split};
 use super::split::{self, Candidate, Scale, Sides, leaf_value};
-
-/// Part of the best gain from which a split is taken in the same step.
-const NEAR_BEST: f64 = 0.5;
 
 /// A tree under way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,10 +25,12 @@ pub struct Growing {
     pub tree: u32,
     /// Units of gradients and hessians.
     pub scale: Scale,
-    /// Splits so far.
+    /// Splits so far, those ahead of their time among them.
     pub splits: Vec<Split>,
     nodes: Vec<Node>,
     asked: Vec<Asked>,
+    /// Once no question is open: the splits that are taken, in the order in which they are.
+    taken: Vec<u32>,
 }
 
 /// A node of it.
@@ -45,6 +46,8 @@ struct Node {
     /// Added to `l2` if it is a leaf: its parent split many categories.
     more_l2: f64,
     best: Option<Candidate>,
+    /// Its split, once it has one.
+    split: Option<u32>,
 }
 
 /// Nodes that are asked about together.
@@ -66,10 +69,11 @@ impl Growing {
             used: Vec::new(),
             more_l2: 0.0,
             best: None,
+            split: None,
         };
         let flat = scale.gradient == 0.0 || scale.hessian == 0.0;
         let asked = if flat { Vec::new() } else { vec![Asked { parent: None, small: 0, large: 0 }] };
-        Self { tree, scale, splits: Vec::new(), nodes: vec![root], asked }
+        Self { tree, scale, splits: Vec::new(), nodes: vec![root], asked, taken: Vec::new() }
     }
 
     /// How many questions are open; none: the tree has all its splits.
@@ -120,18 +124,17 @@ impl Growing {
     /// Takes splits until there are questions or nothing is left to take.
     fn advance(&mut self, rules: Rules<'_>, owners: &mut [Owner]) {
         loop {
-            let chosen = self.choose(rules.settings);
+            let chosen = match rules.settings.growth {
+                Growth::DepthWise => self.level(rules.settings),
+                Growth::LeafWise => self.best_first(rules.settings),
+            };
             if chosen.is_empty() {
                 break;
             }
-            for node in chosen {
-                if !self.split(rules, node) {
+            for Chosen { node, goes_on } in chosen {
+                if !self.split(rules, node, goes_on) {
                     owners.iter_mut().for_each(|owner| owner.forget(self.tree, node));
                 }
-            }
-            if self.splits.len() + 1 >= rules.settings.max_leaves as usize {
-                self.asked.clear();
-                break;
             }
             if !self.asked.is_empty() {
                 return;
@@ -142,34 +145,49 @@ impl Growing {
         owners.iter_mut().for_each(|owner| owner.forget_tree(self.tree));
     }
 
-    /// Nodes that are split now, ascending.
-    fn choose(&self, settings: &Settings) -> Vec<u32> {
+    /// Nodes of a level that are split, ascending: all, or where there is no room those that gain most.
+    fn level(&mut self, settings: &Settings) -> Vec<Chosen> {
         let room = (settings.max_leaves as usize).saturating_sub(self.splits.len() + 1);
         let mut open: Vec<(f64, u32)> =
             self.nodes.iter().enumerate().filter_map(|(i, n)| n.best.as_ref().map(|b| (b.gain, i as u32))).collect();
         open.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let floor = match settings.growth {
-            Growth::DepthWise => 0.0,
-            Growth::LeafWise => open.first().map_or(0.0, |best| best.0 * NEAR_BEST),
-        };
-        let mut chosen: Vec<u32> = open.into_iter().take(room).filter(|(gain, _)| *gain >= floor).map(|(_, i)| i).collect();
-        chosen.sort_unstable();
+        open.truncate(room);
+        let goes_on = open.len() < room;
+        let mut chosen: Vec<Chosen> = open.into_iter().map(|(_, node)| Chosen { node, goes_on }).collect();
+        chosen.sort_unstable_by_key(|chosen| chosen.node);
+        let splits = self.splits.len() + chosen.len();
+        self.taken = (0..splits as u32).collect();
         chosen
     }
 
-    /// Splits a node; gives whether its children are asked about.
-    fn split(&mut self, rules: Rules<'_>, number: u32) -> bool {
+    /// Nodes that are split next where the best split of all leaves is taken, one after the other.
+    fn best_first(&mut self, settings: &Settings) -> Vec<Chosen> {
+        let most = (settings.max_leaves as usize).saturating_sub(1);
+        let gain = |node: &Node| match node.split {
+            Some(split) => Some(self.splits[split as usize].gain),
+            None => node.best.as_ref().map(|best| best.gain),
+        };
+        let nodes: Vec<ahead::Node> = self.nodes.iter().map(|n| ahead::Node { gain: gain(n), split: n.split }).collect();
+        let (taken, chosen) = ahead::look(&nodes, most);
+        self.taken = taken;
+        chosen
+    }
+
+    /// Splits a node, and asks about its children if the tree may go on there; gives whether it does.
+    fn split(&mut self, rules: Rules<'_>, number: u32, goes_on: bool) -> bool {
         let settings = rules.settings;
         let node = &mut self.nodes[number as usize];
         let best = node.best.take().expect("chosen for its split");
+        node.split = Some(self.splits.len() as u32);
         let first = 2 * self.splits.len() as u32 + 1;
         self.splits.push(Split { node: number, feature: best.feature, rule: best.rule, gain: best.gain });
         let bounds = child_bounds(settings, node, &best, self.scale);
         let whole = best.left[1] + best.right[1];
         let share = |sums: Pair| (node.rows as f64 * (sums[1] as f64 / whole as f64) + 0.5) as u64;
         let mut used = node.used.clone();
-        if !settings.interactions.is_empty() && !used.contains(&best.feature) {
-            used.push(best.feature);
+        let feature = rules.bins.source(best.feature);
+        if !settings.interactions.is_empty() && !used.contains(&feature) {
+            used.push(feature);
         }
         let depth = node.depth + 1;
         let children = [(best.left, bounds[0]), (best.right, bounds[1])].map(|(total, bounds)| Node {
@@ -180,8 +198,9 @@ impl Growing {
             used: used.clone(),
             more_l2: best.more_l2,
             best: None,
+            split: None,
         });
-        let goes_on = children.iter().any(|c| may_split(settings, c.depth, c.rows));
+        let goes_on = goes_on && children.iter().any(|c| may_split(settings, c.depth, c.rows));
         if goes_on {
             let left_is_small = best.left[1] <= best.right[1];
             let (small, large) = if left_is_small { (first, first + 1) } else { (first + 1, first) };
@@ -191,10 +210,30 @@ impl Growing {
         goes_on
     }
 
-    /// Leaves of the tree, ascending.
+    /// How many leaves the tree has.
+    pub fn leaf_count(&self) -> usize {
+        self.taken.len() + 1
+    }
+
+    /// The nodes of the finished tree, in its order, by their numbers here.
+    fn numbers(&self) -> Vec<u32> {
+        let children = self.taken.iter().flat_map(|split| [2 * split + 1, 2 * split + 2]);
+        std::iter::once(0).chain(children).collect()
+    }
+
+    /// The splits of the finished tree, in its numbers.
+    fn finished(&self, numbers: &[u32]) -> Vec<Split> {
+        let mut place = vec![0; self.nodes.len()];
+        numbers.iter().enumerate().for_each(|(place_of, number)| place[*number as usize] = place_of as u32);
+        let splits = self.taken.iter().map(|&split| self.splits[split as usize].clone());
+        splits.map(|split| Split { node: place[split.node as usize], ..split }).collect()
+    }
+
+    /// Leaves of the tree: in the order of the finished one, by their numbers here.
     pub fn leaves(&self) -> Vec<u32> {
-        let splits = split_of(&self.splits);
-        (0..splits.len() as u32).filter(|&i| splits[i as usize].is_none()).collect()
+        let numbers = self.numbers();
+        let split_of = split_of(&self.finished(&numbers));
+        numbers.into_iter().zip(split_of).filter(|(_, split)| split.is_none()).map(|(number, _)| number).collect()
     }
 
     /// The finished tree from the exact sums of its leaves, in their order.
@@ -202,23 +241,24 @@ impl Growing {
     /// # Errors
     /// The sums are not one for each leaf.
     pub fn finish(&self, settings: &Settings, sums: &[LeafSum]) -> Result<Grown, LearnError> {
-        let leaves = self.leaves();
-        if leaves.len() != sums.len() {
-            return Err(LearnError::Data(format!("{} sums came for {} leaves", sums.len(), leaves.len())));
+        let numbers = self.numbers();
+        let splits = self.finished(&numbers);
+        if self.leaf_count() != sums.len() {
+            return Err(LearnError::Data(format!("{} sums came for {} leaves", sums.len(), self.leaf_count())));
         }
-        let nodes = self.nodes.len();
-        let mut out =
-            Grown { splits: self.splits.clone(), values: vec![0.0; nodes], covers: vec![0.0; nodes], rows: vec![0; nodes] };
+        let (nodes, taken) = (numbers.len(), self.taken.clone());
+        let mut out = Grown { splits, taken, values: vec![0.0; nodes], covers: vec![0.0; nodes], rows: vec![0; nodes] };
         let rules = &settings.regularization;
-        for (&leaf, sum) in leaves.iter().zip(sums) {
-            let leaf = leaf as usize;
+        let leaves = out.split_of().into_iter().enumerate().filter(|(_, split)| split.is_none());
+        for ((leaf, _), sum) in leaves.zip(sums) {
+            let node = &self.nodes[numbers[leaf] as usize];
             let [g, h] = sum.real(self.scale);
-            let l2 = rules.l2 + self.nodes[leaf].more_l2;
-            out.values[leaf] = settings.learning_rate * leaf_value(g, h, rules.l1, l2, self.nodes[leaf].bounds);
+            let l2 = rules.l2 + node.more_l2;
+            out.values[leaf] = settings.learning_rate * leaf_value(g, h, rules.l1, l2, node.bounds);
             out.covers[leaf] = h;
             out.rows[leaf] = sum.rows;
         }
-        for (i, split) in self.splits.iter().enumerate().rev() {
+        for (i, split) in out.splits.iter().enumerate().rev() {
             let (node, left) = (split.node as usize, 2 * i + 1);
             out.covers[node] = out.covers[left] + out.covers[left + 1];
             out.rows[node] = out.rows[left] + out.rows[left + 1];

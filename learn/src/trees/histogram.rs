@@ -84,6 +84,21 @@ struct Queue {
     pairs: Vec<u64>,
 }
 
+impl Queue {
+    /// Copies the bins of some rows, `STRIDE` words each.
+    fn copy<const STRIDE: usize>(&mut self, words: &[u64], rows: &[u16]) {
+        let (words, _) = words.as_chunks::<STRIDE>();
+        let at = self.words.len();
+        self.words.resize(at + rows.len() * STRIDE, 0);
+        let (out, _) = self.words[at..].as_chunks_mut::<STRIDE>();
+        for (i, (out, &row)) in out.iter_mut().zip(rows).enumerate() {
+            let next = usize::from(rows[(i + AHEAD).min(rows.len() - 1)]);
+            prefetch(words.as_ptr().wrapping_add(next));
+            *out = words[usize::from(row)];
+        }
+    }
+}
+
 impl Histogram {
     /// Without rows.
     pub fn new(features: usize) -> Self {
@@ -153,11 +168,11 @@ impl Histogram {
         }
         self.queue.stride = stride;
         let words = binned.words();
-        self.queue.words.reserve(rows.len() * stride);
-        for (i, &row) in rows.iter().enumerate() {
-            let next = usize::from(rows[(i + AHEAD).min(rows.len() - 1)]);
-            prefetch(words.as_ptr().wrapping_add(next * stride));
-            self.queue.words.extend_from_slice(&words[usize::from(row) * stride..][..stride]);
+        match stride {
+            1 => self.queue.copy::<1>(words, rows),
+            2 => self.queue.copy::<2>(words, rows),
+            4 => self.queue.copy::<4>(words, rows),
+            _ => self.queue.copy::<8>(words, rows),
         }
         self.queue.pairs.extend(rows.iter().map(|&row| pairs[usize::from(row)]));
     }
@@ -375,7 +390,7 @@ mod tests {
     fn binned(rows: usize, features: usize) -> Binned {
         let edges: Vec<f32> = (0..254).map(|i| i as f32).collect();
         let column = |j| Column::F32((0..rows).map(|i| (number(i, j) % 255) as f32).collect());
-        let bins = Bins { features: vec![FeatureBins::Numeric { edges }; features] };
+        let bins = Bins { features: vec![FeatureBins::Numeric { edges }; features], ..Bins::default() };
         let shard = EncodedShard {
             rows,
             bounds: [0, rows, rows, rows],

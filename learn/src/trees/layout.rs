@@ -33,10 +33,14 @@ impl Binned {
     pub fn new(level: Level, schema: &Schema, bins: &Bins, shard: &EncodedShard, rows: usize) -> Result<Self, LearnError> {
         let features = bins.features.len();
         let mut columns = vec![0; rows * features];
-        for (j, (feature, column)) in bins.features.iter().zip(&shard.columns).enumerate() {
+        for (j, feature) in bins.features.iter().enumerate() {
             let out = &mut columns[j * rows..(j + 1) * rows];
+            let source = bins.source(j as u32) as usize;
+            let Some(column) = shard.columns.get(source) else {
+                return Err(LearnError::Data(format!("shard {} has {} columns only", shard.index, shard.columns.len())));
+            };
             bin_column(level, feature, column, out).map_err(|what| {
-                let name = schema.features.get(j).map_or("", |f| f.name.as_str());
+                let name = schema.features.get(source).map_or("", |f| f.name.as_str());
                 LearnError::Data(format!("column `{name}` of shard {}: {what}", shard.index))
             })?;
         }

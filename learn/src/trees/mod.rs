@@ -14,6 +14,7 @@
 //! * gradients: [`slopes`] of rows, [`queries`] of rankings
 //! * [`boosting`] runs them as an [`crate::algorithm::Algorithm`], with an [`objective`]
 
+mod ahead;
 pub mod batch;
 mod beginning;
 pub mod bins;

@@ -21,7 +21,7 @@ use super::model::TreeModel;
 pub enum Growth {
     /// A level at a time.
     DepthWise,
-    /// The best first, several at a time.
+    /// The best of all leaves first.
     LeafWise,
 }
 

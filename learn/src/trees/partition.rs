@@ -3,6 +3,12 @@
 use std::ops::Range;
 
 use super::CELLS;
+use crate::kernels::level::prefetch;
+
+/// Rows by which bins are asked ahead.
+const AHEAD: usize = 48;
+/// Rows of the column for one of a node from which its bins are asked ahead.
+const SPARSE: usize = 16;
 
 /// Rows of one tree on one shard.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +73,7 @@ fn stable(rows: &mut [u16], spare: &mut [u16], column: &[u8], left: &[u8; CELLS]
     let highest = rows.iter().fold(0, |high, &row| high.max(row));
     assert!(rows.is_empty() || usize::from(highest) < column.len(), "a bin for every row");
     let (mut l, mut r) = (0, 0);
-    for i in 0..rows.len() {
+    let mut take = |rows: &mut [u16], i: usize| {
         // SAFETY: i < rows.len(); every row lies in the column, as asserted; l + r = i, so both are at most i.
         unsafe {
             let row = *rows.get_unchecked(i);
@@ -77,6 +83,15 @@ fn stable(rows: &mut [u16], spare: &mut [u16], column: &[u8], left: &[u8; CELLS]
             l += go;
             r += 1 - go;
         }
+    };
+    // Rows that lie close are there without being asked for.
+    let near = if rows.len() * SPARSE < column.len() { rows.len().saturating_sub(AHEAD) } else { 0 };
+    for i in 0..near {
+        prefetch(column.as_ptr().wrapping_add(usize::from(rows[i + AHEAD])));
+        take(rows, i);
+    }
+    for i in near..rows.len() {
+        take(rows, i);
     }
     rows[l..].copy_from_slice(&spare[..r]);
     l

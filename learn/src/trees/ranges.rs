@@ -182,31 +182,31 @@ pub fn may_split(settings: &Settings, depth: u32, rows: u64) -> bool {
 }
 
 /// Features that a tree may use, ascending.
-pub fn features_of_tree(settings: &Settings, count: usize, tree: u32) -> Vec<u32> {
+fn features_of_tree(settings: &Settings, bins: &Bins, tree: u32) -> Vec<u32> {
     draw(
-        (0..count as u32).collect(),
+        (0..bins.sources() as u32).collect(),
         settings.colsample_bytree,
         Stream::new(settings.seed, "columns of a tree", settings.drawn(tree), 0),
     )
 }
 
-/// Features that histograms of a tree are of.
-pub fn histogram_features(settings: &Settings, count: usize, tree: u32) -> Features {
-    let chosen = features_of_tree(settings, count, tree);
+/// Columns that histograms of a tree are of.
+pub fn histogram_features(settings: &Settings, bins: &Bins, tree: u32) -> Features {
+    let (chosen, count) = (bins.columns_of(features_of_tree(settings, bins, tree)), bins.features.len());
     if chosen.len() as f64 >= MOST * count as f64 { Features::All } else { Features::Some(chosen) }
 }
 
-/// Features that a node may use, ascending.
+/// Columns of the features that a node may use, ascending.
 fn allowed(rules: Rules<'_>, tree: u32, open: &Open) -> Vec<u32> {
     let settings = rules.settings;
-    let mut features = features_of_tree(settings, rules.bins.features.len(), tree);
+    let mut features = features_of_tree(settings, rules.bins, tree);
     if !settings.interactions.is_empty() {
         let groups = settings.interactions.iter().filter(|g| open.used.iter().all(|u| g.contains(u)));
         let allowed: Vec<u32> = groups.flatten().copied().collect();
         features.retain(|j| allowed.contains(j));
     }
     let draws = Stream::new(settings.seed, "columns of a node", settings.drawn(tree), u64::from(open.node));
-    draw(features, settings.colsample_bynode, draws)
+    rules.bins.columns_of(draw(features, settings.colsample_bynode, draws))
 }
 
 /// A share of some features, at least one, ascending.
@@ -285,7 +285,8 @@ mod tests {
     fn any_ranges_in_any_order_give_the_same_splits() {
         let params: BTreeMap<_, _> = serde_json::from_value(json!({"objective": "squared_error", "seed": 2})).unwrap();
         let mut settings = from_params(&params, &Schema::default(), Level::detect()).unwrap().settings;
-        let bins = Bins { features: vec![FeatureBins::Numeric { edges: (0..11).map(|e| e as f32).collect() }; FEATURES] };
+        let features = vec![FeatureBins::Numeric { edges: (0..11).map(|e| e as f32).collect() }; FEATURES];
+        let bins = Bins { features, ..Bins::default() };
         for share in [1.0, 0.4] {
             settings.colsample_bytree = share;
             let rules = Rules { settings: &settings, bins: &bins, level: Level::detect() };

@@ -166,13 +166,12 @@ impl Scored {
     fn add_tree(&mut self, bins: &Bins, shard: &EncodedShard, tree: &Grown, (outputs, weight): (usize, f64)) {
         let output = self.trees % outputs;
         let mut rest = 0..self.binned.rows();
-        if let Some(mut work) = self.bench.take(self.trees).filter(|w| w.splits <= tree.splits.len()) {
-            work.apply(bins, &self.binned, &tree.splits);
+        if let Some(work) = self.bench.take(self.trees).filter(|w| w.splits >= tree.splits_then()) {
             let scores = &mut self.scores[output * self.binned.rows()..];
             for (node, split) in tree.split_of().iter().enumerate() {
                 if split.is_none() {
                     let value = tree.values[node] * weight;
-                    work.partition.node(node).iter().for_each(|&row| scores[usize::from(row)] += value);
+                    work.partition.node(tree.node_then(node)).iter().for_each(|&row| scores[usize::from(row)] += value);
                 }
             }
             let is_whole = work.partition.rows() == shard.range(Segment::Train).len();

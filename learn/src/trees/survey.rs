@@ -7,10 +7,10 @@ use crate::math;
 use crate::query::{self, runs};
 use crate::shard::{Column, EncodedShard, FeatureKind, Schema, Segment};
 
+use super::MOST_ROWS;
 use super::exact::ExactSum;
 use super::objective::{Link, Objective, Targets};
 use super::queries::NO_QUERY;
-use super::{MOST_BINS, MOST_ROWS};
 
 /// The share that a class counts with at least where predictions begin, as in LightGBM.
 const LEAST_SHARE: f64 = 1e-15;
@@ -41,16 +41,6 @@ pub struct Survey {
     pub validation_rows: u64,
     /// Rows of each slot of a feature; empty for numbers.
     pub slots: Vec<Vec<u64>>,
-    /// Σ [`level`] of the targets of these rows; empty where every slot has a bin of its own, or targets have no order.
-    pub levels: Vec<Vec<i128>>,
-}
-
-/// A target's place among all numbers, from −2⁶⁰ to 2⁶⁰: a whole number, so that sums of it know no order.
-fn level(target: f64) -> i128 {
-    const MOST: f64 = (1u64 << 60) as f64;
-    let size = target.abs();
-    let place = if size.is_finite() { size / (1.0 + size) } else { 1.0 };
-    (if target < 0.0 { -place } else { place } * MOST) as i128
 }
 
 impl Survey {
@@ -96,10 +86,7 @@ impl Survey {
         if objective.ranking().is_some() {
             out.weigh_queries(objective, shard, target)?;
         }
-        let columns = || schema.features.iter().zip(&shard.columns);
-        out.slots = columns().map(|(f, c)| count_slots(&f.kind, c, &train)).collect();
-        let ordered = objective.outputs() == 1;
-        out.levels = columns().map(|(f, c)| if ordered { add_levels(&f.kind, c, target, &train) } else { Vec::new() }).collect();
+        out.slots = schema.features.iter().zip(&shard.columns).map(|(f, c)| count_slots(&f.kind, c, &train)).collect();
         Ok(out)
     }
 
@@ -126,9 +113,7 @@ impl Survey {
 
     /// Whether both are of one schema.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.weights.len() == other.weights.len()
-            && self.slots.iter().map(Vec::len).eq(other.slots.iter().map(Vec::len))
-            && self.levels.iter().map(Vec::len).eq(other.levels.iter().map(Vec::len))
+        self.weights.len() == other.weights.len() && self.slots.iter().map(Vec::len).eq(other.slots.iter().map(Vec::len))
     }
 
     /// Takes in another one.
@@ -145,9 +130,6 @@ impl Survey {
         self.validation_rows += other.validation_rows;
         for (a, b) in self.slots.iter_mut().zip(other.slots) {
             a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        }
-        for (a, b) in self.levels.iter_mut().zip(other.levels) {
-            a.iter_mut().zip(b).for_each(|(a, b)| *a = a.wrapping_add(b));
         }
     }
 
@@ -293,21 +275,6 @@ fn count_slots(kind: &FeatureKind, column: &Column, rows: &std::ops::Range<usize
     for &code in &codes[rows.clone()] {
         if let Some(count) = out.get_mut(code as usize) {
             *count += 1;
-        }
-    }
-    out
-}
-
-/// Σ level of the targets of each slot, where there are more slots than bins.
-fn add_levels(kind: &FeatureKind, column: &Column, target: &[f64], rows: &std::ops::Range<usize>) -> Vec<i128> {
-    let (FeatureKind::Slots { names }, Column::Code(codes)) = (kind, column) else { return Vec::new() };
-    if names.len() <= MOST_BINS {
-        return Vec::new();
-    }
-    let mut out = vec![0i128; names.len()];
-    for (&code, &y) in codes[rows.clone()].iter().zip(&target[rows.clone()]) {
-        if let Some(sum) = out.get_mut(code as usize) {
-            *sum += level(y);
         }
     }
     out

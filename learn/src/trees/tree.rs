@@ -53,7 +53,7 @@ impl Tree {
             };
         }
         for (i, split) in grown.splits.iter().enumerate() {
-            out.feature.push(split.feature);
+            out.feature.push(bins.source(split.feature));
             out.left.push(child[2 * i + 1]);
             out.right.push(child[2 * i + 2]);
             out.gain.push(split.gain);

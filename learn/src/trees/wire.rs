@@ -1,5 +1,5 @@
 //! Histograms as bytes: canonical, of the sums alone. Per feature a bit for every cell that is not empty, then the
-//! cells' gradients and hessians in the fewest of 2, 4 or 8 bytes that hold them all.
+//! cells' gradients and hessians in the fewest bytes that hold them all.
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -41,15 +41,10 @@ impl<'de> Deserialize<'de> for Histogram {
     }
 }
 
-/// Bytes that hold a number.
+/// Bytes that hold numbers in two's complement.
 fn width(low: i64, high: i64) -> usize {
-    if i16::try_from(low).is_ok() && i16::try_from(high).is_ok() {
-        2
-    } else if i32::try_from(low).is_ok() && i32::try_from(high).is_ok() {
-        4
-    } else {
-        8
-    }
+    let most = high.max(!low) as u64;
+    (u64::BITS - most.leading_zeros()) as usize / 8 + 1
 }
 
 fn write(histogram: &Histogram) -> Vec<u8> {
@@ -79,12 +74,22 @@ fn write(histogram: &Histogram) -> Vec<u8> {
     out.extend_from_slice(&bits);
     for (half, width) in widths.into_iter().enumerate() {
         match width {
-            2 => cells.iter().for_each(|c| out.extend_from_slice(&(c[half] as i16).to_le_bytes())),
-            4 => cells.iter().for_each(|c| out.extend_from_slice(&(c[half] as i32).to_le_bytes())),
-            _ => cells.iter().for_each(|c| out.extend_from_slice(&c[half].to_le_bytes())),
+            2 => put::<2>(&cells, half, &mut out),
+            3 => put::<3>(&cells, half, &mut out),
+            4 => put::<4>(&cells, half, &mut out),
+            width => cells.iter().for_each(|c| out.extend_from_slice(&c[half].to_le_bytes()[..width])),
         }
     }
     out
+}
+
+/// The lowest bytes of one half of some cells.
+fn put<const WIDTH: usize>(cells: &[Pair], half: usize, out: &mut Vec<u8>) {
+    let at = out.len();
+    out.resize(at + cells.len() * WIDTH, 0);
+    for (bytes, cell) in out[at..].as_chunks_mut::<WIDTH>().0.iter_mut().zip(cells) {
+        bytes.copy_from_slice(&cell[half].to_le_bytes()[..WIDTH]);
+    }
 }
 
 fn read(bytes: &[u8]) -> Option<Histogram> {
@@ -116,12 +121,26 @@ fn numbers(bytes: &[u8], width: u8, count: usize) -> Option<Vec<i64>> {
     if Some(bytes.len()) != count.checked_mul(usize::from(width)) {
         return None;
     }
-    match width {
-        2 => Some(bytes.as_chunks::<2>().0.iter().map(|b| i64::from(i16::from_le_bytes(*b))).collect()),
-        4 => Some(bytes.as_chunks::<4>().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect()),
-        8 => Some(bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
-        _ => None,
-    }
+    Some(match width {
+        2 => get::<2>(bytes),
+        3 => get::<3>(bytes),
+        4 => get::<4>(bytes),
+        1..=8 => bytes.chunks_exact(usize::from(width)).map(extended).collect(),
+        _ => return None,
+    })
+}
+
+fn get<const WIDTH: usize>(bytes: &[u8]) -> Vec<i64> {
+    bytes.as_chunks::<WIDTH>().0.iter().map(|bytes| extended(bytes)).collect()
+}
+
+/// A number of up to eight bytes with its sign.
+#[inline(always)]
+fn extended(bytes: &[u8]) -> i64 {
+    let mut all = [0; 8];
+    all[..bytes.len()].copy_from_slice(bytes);
+    let free = 64 - 8 * bytes.len();
+    i64::from_le_bytes(all) << free >> free
 }
 
 #[cfg(test)]
@@ -131,8 +150,22 @@ mod tests {
     use crate::program::{decode, encode};
 
     #[test]
+    fn widths_are_the_fewest_bytes() {
+        for (low, high, bytes) in [(0, 0, 1), (-128, 127, 1), (-129, 0, 2), (0, 128, 2), (0, 0x7fff, 2), (-0x8001, 0, 3)] {
+            assert_eq!(width(low, high), bytes, "{low} {high}");
+        }
+        for size in 1..=8 {
+            let most = i64::MAX >> (64 - 8 * size);
+            assert_eq!((width(!most, most), width(0, most)), (size, size));
+            for x in [most, !most, 0, -1, most / 3, -most / 5] {
+                assert_eq!(extended(&x.to_le_bytes()[..size]), x);
+            }
+        }
+    }
+
+    #[test]
     fn a_histogram_comes_back_and_damage_is_an_error() {
-        for size in [1i64, 30_000, 1 << 20, 1 << 40] {
+        for size in [1i64, 30_000, 1 << 20, 1 << 28, 1 << 40, 1 << 50] {
             let mut wide = vec![[0; 2]; 3 * CELLS];
             for i in (0..wide.len()).step_by(7) {
                 wide[i] = [size * (i as i64 % 5 - 2), size / 2 * (i as i64 % 3)];
