@@ -43,6 +43,9 @@ pub struct WorkerAccount {
     pub shards: u64,
     /// Steps that it took part in to their end.
     pub steps: u64,
+    /// Bytes of those blocks.
+    #[serde(default)]
+    pub bytes_sent: u64,
 }
 
 impl WorkerAccount {
@@ -61,6 +64,7 @@ impl WorkerAccount {
         self.blocks += other.blocks;
         self.shards += other.shards;
         self.steps += other.steps;
+        self.bytes_sent += other.bytes_sent;
     }
 }
 
@@ -118,11 +122,12 @@ impl Account {
         self.rows += if first { spent.rows } else { 0 };
     }
 
-    /// A block of so many shards was accepted from a worker.
-    pub fn accepted(&mut self, worker: u64, shards: u64) {
+    /// A block of so many shards and bytes was accepted from a worker.
+    pub fn accepted(&mut self, worker: u64, shards: u64, bytes: u64) {
         let part = self.workers.entry(worker).or_default();
         part.blocks += 1;
         part.shards += shards;
+        part.bytes_sent += bytes;
     }
 
     /// Workers whose blocks were accepted.
@@ -266,7 +271,7 @@ mod tests {
         for (worker, compute) in [(1, 85), (2, 485)] {
             clock.spent(worker, &spent(compute));
             account.spent(worker, &spent(compute), true);
-            account.accepted(worker, 4);
+            account.accepted(worker, 4, 100);
         }
         clock.lost(3);
         clock.complete(at(start, 602));

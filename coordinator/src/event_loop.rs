@@ -404,7 +404,7 @@ impl EventLoop {
         crash::within(&entry.opening.phase);
         let shards = block.range(entry.opening.plan.shards).len() as u64;
         entry.covered += shards;
-        entry.account.accepted(worker.0, shards);
+        entry.account.accepted(worker.0, shards, value.as_ref().map_or(0, Bytes::len) as u64);
         self.metrics.accepted(shards);
         let block = sheaf_learn::tree::Block { level: block.level, index: block.index };
         entry.opening.host.merge(block, value);
