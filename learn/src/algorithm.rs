@@ -16,6 +16,21 @@ pub trait Merge {
     fn merge(&mut self, right: Self);
 }
 
+/// Adds a partial to a total, which may not be there yet.
+pub(crate) fn merge_into<P: Merge>(total: &mut Option<P>, partial: P) {
+    match total {
+        Some(total) => total.merge(partial),
+        None => *total = Some(partial),
+    }
+}
+
+/// Of several faults the least, so that the order in which they meet cannot show.
+pub(crate) fn keep_least(fault: &mut String, other: String) {
+    if other < *fault {
+        *fault = other;
+    }
+}
+
 /// What an update decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {

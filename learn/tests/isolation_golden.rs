@@ -63,10 +63,7 @@ fn shards(columns: &[Column]) -> Vec<EncodedShard> {
 }
 
 fn fit(schema: &Schema, shards: &[EncodedShard], params: Value) -> (Model, Vec<f64>) {
-    let spec = ProgramSpec { name: "isolation_forest".into(), params, schema: schema.clone() };
-    let result = run(spec.build().unwrap().as_ref(), shards).unwrap();
-    let model: Model = serde_json::from_value(result["model"].clone()).unwrap();
-    model.check(schema).unwrap();
+    let (model, _) = common::fit("isolation_forest", params, schema, shards);
     let scores = shards.iter().flat_map(|shard| model.predict(schema, shard, 0..shard.rows)).collect();
     (model, scores)
 }

@@ -7,7 +7,6 @@ mod common;
 
 use common::Lcg;
 use serde_json::{Value, json};
-use sheaf_learn::model::Model;
 use sheaf_learn::program::{ProgramSpec, run};
 use sheaf_learn::query::{Ranked, runs};
 use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema};
@@ -154,9 +153,8 @@ fn ndcg(data: &Data, params: &Value, weighted: bool) -> f64 {
     let schema = schema((0..NUMERIC).map(|j| format!("x{j}")));
     let (mut sum, mut queries, mut ranked) = (0.0, 0.0, Ranked::default());
     for fold in 0..4 {
-        let spec = ProgramSpec { name: "gradient_boosting".into(), params: params.clone(), schema: schema.clone() };
-        let result = run(spec.build().unwrap().as_ref(), &data.shards(4_096, |q| q % 4 != fold, weighted, false)).unwrap();
-        let model: Model = serde_json::from_value(result["model"].clone()).unwrap();
+        let train = data.shards(4_096, |q| q % 4 != fold, weighted, false);
+        let (model, _) = common::fit("gradient_boosting", params.clone(), &schema, &train);
         for shard in data.shards(4_096, |q| q % 4 == fold, false, false) {
             let scores = model.predict(&schema, &shard, 0..shard.rows);
             for run in runs(shard.query.as_deref().unwrap(), 0..shard.rows) {

@@ -7,8 +7,6 @@ mod common;
 
 use common::Lcg;
 use serde_json::{Value, json};
-use sheaf_learn::model::Model;
-use sheaf_learn::program::{ProgramSpec, run};
 use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema};
 
 const ROWS: usize = 16_000;
@@ -82,10 +80,7 @@ fn fit(data: &Data, target: &[f64], categories: bool, params: Value) -> (Vec<f64
     if params["objective"] == "multiclass" {
         schema.classes = (0..5).map(|c| c.to_string()).collect();
     }
-    let spec = ProgramSpec { name: "gradient_boosting".into(), params, schema: schema.clone() };
-    let result = run(spec.build().unwrap().as_ref(), &data.shards(target, categories, true)).unwrap();
-    let model: Model = serde_json::from_value(result["model"].clone()).unwrap();
-    model.check(&schema).unwrap();
+    let (model, _) = common::fit("gradient_boosting", params, &schema, &data.shards(target, categories, true));
     let (mut wanted, mut found) = (Vec::new(), Vec::new());
     for shard in data.shards(target, categories, false) {
         wanted.extend_from_slice(shard.target.as_deref().unwrap());

@@ -63,15 +63,7 @@ fn fit(params: Value, shards: &[EncodedShard]) -> (TreeModel, Value) {
 }
 
 fn fit_as(name: &str, params: Value, shards: &[EncodedShard]) -> (TreeModel, Value) {
-    let spec = ProgramSpec { name: name.into(), params, schema: schema() };
-    let result = run(spec.build().unwrap().as_ref(), shards).unwrap();
-    match serde_json::from_value(result["model"].clone()).unwrap() {
-        Model::Trees(model) => {
-            model.check(&schema()).unwrap();
-            (model, result)
-        }
-        other => panic!("{other:?}"),
-    }
+    common::fit_trees(name, params, &schema(), shards)
 }
 
 /// Rows with each value of a grid in column `at` of the first rows of a shard.
@@ -316,13 +308,8 @@ fn rare_categories_share_a_bin_and_unknown_ones_go_with_missing() {
     }
     let mut schema = schema();
     schema.features[3].kind = FeatureKind::Slots { names };
-    let spec = ProgramSpec {
-        name: "gradient_boosting".into(),
-        params: json!({"objective": "squared_error", "trees": 60, "max_bins": 30}),
-        schema: schema.clone(),
-    };
-    let result = run(spec.build().unwrap().as_ref(), &wide).unwrap();
-    let model: Model = serde_json::from_value(result["model"].clone()).unwrap();
+    let params = json!({"objective": "squared_error", "trees": 60, "max_bins": 30});
+    let (model, _) = common::fit("gradient_boosting", params, &schema, &wide);
     let score = |code: u32| {
         let mut shard = wide[0].clone();
         shard.columns[3] = Column::Code(vec![code; shard.rows].into());
@@ -350,9 +337,7 @@ fn many_categories_are_told_apart() {
     let fitted = |more: Value| {
         let mut params = json!({"objective": "squared_error", "trees": 80, "max_bins": 60, "cat_smooth": 2, "cat_l2": 0});
         params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let spec = ProgramSpec { name: "gradient_boosting".into(), params, schema: schema.clone() };
-        let result = run(spec.build().unwrap().as_ref(), &wide).unwrap();
-        let model: Model = serde_json::from_value(result["model"].clone()).unwrap();
+        let (model, result) = common::fit("gradient_boosting", params, &schema, &wide);
         (model, result["train_loss"][80].as_f64().unwrap())
     };
     for more in [json!({}), json!({"colsample_bytree": 0.5, "seed": 3}), json!({"interactions": [["c", "a"], ["b"]]})] {

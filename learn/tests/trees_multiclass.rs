@@ -9,7 +9,7 @@ use common::Lcg;
 use serde_json::{Value, json};
 use sheaf_learn::math;
 use sheaf_learn::model::Model;
-use sheaf_learn::program::{ProgramSpec, run};
+use sheaf_learn::program::ProgramSpec;
 use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema};
 use sheaf_learn::trees::importance::importance;
 use sheaf_learn::trees::model::TreeModel;
@@ -63,15 +63,7 @@ fn bands(a: f64, b: f64, kind: u32, draw: f64) -> usize {
 }
 
 fn fit(name: &str, params: Value, shards: &[EncodedShard]) -> (TreeModel, Value) {
-    let spec = ProgramSpec { name: name.into(), params, schema: schema() };
-    let result = run(spec.build().unwrap().as_ref(), shards).unwrap();
-    match serde_json::from_value(result["model"].clone()).unwrap() {
-        Model::Trees(model) => {
-            model.check(&schema()).unwrap();
-            (model, result)
-        }
-        other => panic!("{other:?}"),
-    }
+    common::fit_trees(name, params, &schema(), shards)
 }
 
 fn boost(mut params: Value, shards: &[EncodedShard]) -> (TreeModel, Value) {

@@ -13,18 +13,11 @@ import sklearn
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 
+from lcg import Lcg
+
 ROWS = 4_000
 FEATURES = 6
 EVERY = 8
-
-
-class Lcg:
-    def __init__(self, seed):
-        self.state = seed
-
-    def draw(self):
-        self.state = (self.state * 6364136223846793005 + 1442695040888963407) % 2**64
-        return (self.state >> 32) / 2**32
 
 
 def data():

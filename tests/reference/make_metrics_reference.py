@@ -15,14 +15,7 @@ import numpy as np
 import sklearn
 from sklearn import metrics as m
 
-
-class Lcg:
-    def __init__(self, seed):
-        self.x = seed
-
-    def below(self, n):
-        self.x = (self.x * 6364136223846793005 + 1442695040888963407) % 2**64
-        return (self.x >> 32) % n
+from lcg import Lcg
 
 
 # name, seed, rows, distinct scores - 1, one positive in, weights: none, fractions, fractions and zeros

@@ -13,17 +13,10 @@ import lightgbm as lgb
 import numpy as np
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
+from lcg import Lcg
+
 QUERIES = 800
 NUMERIC = 8
-
-
-class Lcg:
-    def __init__(self, seed):
-        self.state = seed
-
-    def draw(self):
-        self.state = (self.state * 6364136223846793005 + 1442695040888963407) % 2**64
-        return (self.state >> 32) / 2**32
 
 
 def queries():

@@ -12,18 +12,11 @@ import lightgbm as lgb
 import numpy as np
 from sklearn.metrics import mean_poisson_deviance, roc_auc_score
 
+from lcg import Lcg
+
 ROWS = 16_000
 NUMERIC = 8
 LEVELS = 24
-
-
-class Lcg:
-    def __init__(self, seed):
-        self.state = seed
-
-    def draw(self):
-        self.state = (self.state * 6364136223846793005 + 1442695040888963407) % 2**64
-        return (self.state >> 32) / 2**32
 
 
 def data():

@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod matrix;
 pub mod process;
 pub mod queries;
+pub mod results;
 pub mod shop;
 pub mod simulation;
 

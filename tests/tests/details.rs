@@ -2,14 +2,9 @@
 //! it; the same bytes with and without a cluster, from a job and from the command line.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
-
 use arrow::array::{Array, AsArray, Float64Array, ListArray, RecordBatch};
-use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int32Type};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use sheaf_tests::results::{bytes, names, rows};
 use sheaf_tests::{Sheaf, write_parts};
 
 const FEATURES: [&str; 4] = ["amount", "age", "city", "flag"];
@@ -37,31 +32,6 @@ fn sheaf() -> Sheaf {
     write_parts(&sheaf.folder().join("data"), 7, 2000);
     write_parts(&sheaf.folder().join("new"), 8, 900);
     sheaf
-}
-
-fn parts(folder: &Path) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    let mut files: Vec<_> = files.filter(|p| p.extension().is_some_and(|e| e == "parquet")).collect();
-    files.sort();
-    files
-}
-
-/// The bytes of all result files, by name.
-fn bytes(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    parts(folder).into_iter().map(|path| (path.file_name().unwrap().into(), std::fs::read(&path).unwrap())).collect()
-}
-
-fn rows(folder: &Path) -> RecordBatch {
-    let read = |path: &PathBuf| {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
-        reader.map(Result::unwrap).collect::<Vec<_>>()
-    };
-    let batches: Vec<RecordBatch> = parts(folder).iter().flat_map(read).collect();
-    concat_batches(&batches[0].schema(), &batches).unwrap()
-}
-
-fn names(batch: &RecordBatch) -> Vec<String> {
-    batch.schema().fields().iter().map(|f| f.name().clone()).collect()
 }
 
 fn numbers(batch: &RecordBatch, name: &str) -> Float64Array {

@@ -2,11 +2,10 @@
 //! folder of results appears whole or not at all.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::fs::File;
 use std::path::Path;
 
 use arrow::array::{Array, Float64Array, Int64Array};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use sheaf_tests::results::batches;
 use sheaf_tests::{Sheaf, write_parts};
 
 const JOB: &str = "version: 1
@@ -36,20 +35,11 @@ fn trained() -> Sheaf {
 
 /// (id, probability bits) of all files in name order.
 fn scores(folder: &Path) -> Vec<(i64, u64)> {
-    let mut files: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .filter(|p| p.extension().is_some_and(|e| e == "parquet"))
-        .collect();
-    files.sort();
     let mut out = Vec::new();
-    for file in files {
-        for batch in ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap()).unwrap().build().unwrap() {
-            let batch = batch.unwrap();
-            let ids = batch.column_by_name("id").unwrap().as_any().downcast_ref::<Int64Array>().unwrap().clone();
-            let values = batch.column_by_name("probability").unwrap().as_any().downcast_ref::<Float64Array>().unwrap().clone();
-            out.extend((0..ids.len()).map(|i| (ids.value(i), values.value(i).to_bits())));
-        }
+    for batch in batches(folder) {
+        let ids = batch.column_by_name("id").unwrap().as_any().downcast_ref::<Int64Array>().unwrap().clone();
+        let values = batch.column_by_name("probability").unwrap().as_any().downcast_ref::<Float64Array>().unwrap().clone();
+        out.extend((0..ids.len()).map(|i| (ids.value(i), values.value(i).to_bits())));
     }
     out
 }

@@ -3,13 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use sheaf_tests::results::{bytes, names, rows};
 use sheaf_tests::{Outcome, Sheaf, write_parts};
 
 /// A job over seven files through a view, with one more section.
@@ -47,35 +44,8 @@ fn run(sheaf: &Sheaf, text: &str, more: &[&str]) -> Outcome {
     sheaf.run(&[&["run", "job.yaml", "--quiet", "-o", "json", "--threads", "1"][..], more].concat())
 }
 
-fn parts(folder: &Path) -> Vec<PathBuf> {
-    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    let mut files: Vec<_> = files.filter(|p| p.extension().is_some_and(|e| e == "parquet")).collect();
-    files.sort();
-    files
-}
-
-/// The bytes of all result files, by name.
-fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
-    parts(folder).iter().map(|path| (name(path), std::fs::read(path).unwrap())).collect()
-}
-
-/// All rows of a folder, files in name order.
-fn rows(folder: &Path) -> RecordBatch {
-    let read = |path: &PathBuf| {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
-        reader.map(Result::unwrap).collect::<Vec<_>>()
-    };
-    let batches: Vec<RecordBatch> = parts(folder).iter().flat_map(read).collect();
-    concat_batches(&batches[0].schema(), &batches).unwrap()
-}
-
 fn ids(batch: &RecordBatch) -> Vec<i64> {
     batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().to_vec()
-}
-
-fn names(batch: &RecordBatch) -> Vec<String> {
-    batch.schema().fields().iter().map(|f| f.name().clone()).collect()
 }
 
 #[test]

@@ -7,16 +7,15 @@
 mod ranking;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch, StringArray};
 use arrow::datatypes::Float64Type;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::json;
 use sheaf_tests::cluster::{Cluster, Setup};
 use sheaf_tests::matrix::contributed;
+use sheaf_tests::results::batches;
 use sheaf_tests::{Rows, Sheaf, write_parts, write_table};
 
 const ROWS: usize = 6000;
@@ -184,15 +183,6 @@ fn new_rows() -> RecordBatch {
     let mut columns = batch.columns().to_vec();
     columns[at] = Arc::new(cities);
     RecordBatch::try_new(batch.schema(), columns).unwrap()
-}
-
-/// All rows of a folder, files in name order.
-fn batches(folder: &Path) -> Vec<RecordBatch> {
-    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    let mut files: Vec<_> = files.filter(|p| p.extension().is_some_and(|e| e == "parquet")).collect();
-    files.sort();
-    let read = |file| ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap()).unwrap().build().unwrap();
-    files.into_iter().flat_map(read).map(Result::unwrap).collect()
 }
 
 /// The probability of each row.

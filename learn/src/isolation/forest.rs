@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::algorithm::{Algorithm, Exchange, LearnError, Merge, Progress, Report};
+use crate::algorithm::{Algorithm, Exchange, LearnError, Merge, Progress, Report, keep_least, merge_into};
 use crate::model::{Model, Task};
 use crate::shard::{EncodedShard, Schema, Segment};
 use crate::trees::model::TreeModel;
@@ -93,12 +93,7 @@ pub struct FittedForest {
 impl Merge for Partial {
     fn merge(&mut self, right: Self) {
         match (&mut *self, right) {
-            // Of several faults the least, so that the order in which they meet cannot show.
-            (Partial::Fault(a), Partial::Fault(b)) => {
-                if b < *a {
-                    *a = b;
-                }
-            }
+            (Partial::Fault(a), Partial::Fault(b)) => keep_least(a, b),
             (Partial::Fault(_), _) => {}
             (_, Partial::Fault(fault)) => *self = Partial::Fault(fault),
             (Partial::Drawn(a), Partial::Drawn(b)) if a.is_like(&b) => a.merge(b),
@@ -276,11 +271,7 @@ impl Algorithm for IsolationForest {
             return;
         }
         if let Err(error) = self.add(message, shard, local, total) {
-            let fault = Partial::Fault(error.to_string());
-            match total {
-                Some(total) => total.merge(fault),
-                None => *total = Some(fault),
-            }
+            merge_into(total, Partial::Fault(error.to_string()));
         }
     }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::algorithm::{Algorithm, Exchange, LearnError, Progress, Report};
+use crate::algorithm::{Algorithm, Exchange, LearnError, Progress, Report, merge_into};
 use crate::algorithms::scaling::ClassWeight;
 use crate::kernels::Level;
 use crate::model::Model;
@@ -248,8 +248,8 @@ impl Algorithm for Boosting {
         }
         match self.add(message, chapters, shard, local, total) {
             Ok(None) => {}
-            Ok(Some(partial)) => add(total, partial),
-            Err(e) => add(total, Partial::Fault(e.to_string())),
+            Ok(Some(partial)) => merge_into(total, partial),
+            Err(e) => merge_into(total, Partial::Fault(e.to_string())),
         }
     }
 
@@ -295,14 +295,6 @@ impl Algorithm for Boosting {
         let train_loss = losses().map(|l| l.train).collect();
         let validation_loss = losses().filter_map(|l| l.validation).collect();
         Ok(FittedTrees { model, iterations, converged: true, loss, warnings, train_loss, validation_loss })
-    }
-}
-
-/// Adds a partial to a total.
-fn add(total: &mut Option<Partial>, partial: Partial) {
-    match total {
-        Some(total) => crate::algorithm::Merge::merge(total, partial),
-        None => *total = Some(partial),
     }
 }
 

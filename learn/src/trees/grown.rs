@@ -85,11 +85,6 @@ impl Grown {
     pub fn splits_then(&self) -> usize {
         self.taken.iter().max().map_or(0, |last| *last as usize + 1)
     }
-
-    /// Number of leaves.
-    pub fn leaves(&self) -> usize {
-        self.splits.len() + 1
-    }
 }
 
 /// The split of each node; `None` of a leaf.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::algorithm::Merge;
+use crate::algorithm::{Merge, keep_least};
 
 use super::exact::ExactSum;
 use super::histogram::Histogram;
@@ -84,12 +84,7 @@ impl Merge for Extent {
 impl Merge for Partial {
     fn merge(&mut self, right: Self) {
         match (&mut *self, right) {
-            // Of several faults the least, so that the order in which they meet cannot show.
-            (Partial::Fault(a), Partial::Fault(b)) => {
-                if b < *a {
-                    *a = b;
-                }
-            }
+            (Partial::Fault(a), Partial::Fault(b)) => keep_least(a, b),
             (Partial::Fault(_), _) => {}
             (_, Partial::Fault(fault)) => *self = Partial::Fault(fault),
             (Partial::Survey(a), Partial::Survey(b)) if a.is_like(&b) => a.merge(b),

@@ -7,9 +7,11 @@ use std::ops::Range;
 
 use serde_json::Value;
 use sheaf_learn::algorithm::Progress;
+use sheaf_learn::model::Model;
 use sheaf_learn::program::{Local, Program, ProgramSpec, catch_up};
 use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema, Segment, Shared};
 use sheaf_learn::tree::{Block, Merger, cover};
+use sheaf_learn::trees::model::TreeModel;
 
 /// Knuth's MMIX generator, as in the reference scripts: x ← 6364136223846793005·x + 1442695040888963407 mod 2⁶⁴;
 /// a draw is the upper 32 bits.
@@ -23,6 +25,23 @@ impl Lcg {
 
     pub fn below(&mut self, n: u32) -> u32 {
         self.next() % n
+    }
+}
+
+/// What a learner makes of shards: the model, which belongs to the schema, and the whole result.
+pub fn fit(name: &str, params: Value, schema: &Schema, shards: &[EncodedShard]) -> (Model, Value) {
+    let spec = ProgramSpec { name: name.into(), params, schema: schema.clone() };
+    let result = sheaf_learn::program::run(spec.build().unwrap().as_ref(), shards).unwrap();
+    let model: Model = serde_json::from_value(result["model"].clone()).unwrap();
+    model.check(schema).unwrap();
+    (model, result)
+}
+
+/// The same of a learner of trees.
+pub fn fit_trees(name: &str, params: Value, schema: &Schema, shards: &[EncodedShard]) -> (TreeModel, Value) {
+    match fit(name, params, schema, shards) {
+        (Model::Trees(model), result) => (model, result),
+        (other, _) => panic!("{other:?}"),
     }
 }
 
