@@ -137,11 +137,10 @@ fn kernels(shard: &EncodedShard, columns: usize) -> Result<(), LearnError> {
     let mut cut = f64::INFINITY;
     for _ in 0..20 {
         let mut partition = Partition::new(all.clone());
-        partition.split(0, binned.column(0), &table);
+        partition.grow(&[(0, 0)], |j| binned.column(j), |_| table);
         let start = Instant::now();
         let before = now(start);
-        partition.split(1, binned.column(1), &table);
-        partition.split(2, binned.column(1), &table);
+        partition.grow(&[(1, 1), (2, 1)], |j| binned.column(j), |_| table);
         cut = cut.min(now(start) - before);
     }
     let scores = vec![0.1; rows];

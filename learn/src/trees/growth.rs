@@ -274,8 +274,7 @@ fn child_bounds(settings: &Settings, node: &Node, best: &Candidate, scale: Scale
         return [node.bounds; 2];
     }
     let total = [best.left[0] + best.right[0], best.left[1] + best.right[1]];
-    let view = split::Node { sums: &[], first: 0, rows: node.rows, total, scale, bounds: node.bounds };
-    let sides = Sides::new(&settings.regularization, view);
+    let sides = Sides::new(&settings.regularization, &split::Whole { rows: node.rows, total, scale, bounds: node.bounds });
     let middle = (sides.value(best.left) + sides.value(best.right)) * 0.5;
     let [low, high] = node.bounds;
     if monotone > 0 { [[low, middle], [middle, high]] } else { [[middle, high], [low, middle]] }

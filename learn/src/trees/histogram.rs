@@ -6,18 +6,19 @@
 
 use std::ops::Range;
 
-use super::layout::{Binned, PER_WORD};
+use super::layout::{Binned, HALF, PER_WORD};
+use super::sums::Sums;
 use super::{CELLS, MOST_ROWS};
 use crate::kernels::level::prefetch;
 
 /// Largest rounded gradient and hessian.
 pub const UNITS: i32 = 32_766;
 /// Rows that a packed cell can take: 65,536 · 32,766 < 2³¹.
-const FLUSH: usize = MOST_ROWS;
+pub const FLUSH: usize = MOST_ROWS;
 /// Rows by which memory is asked ahead.
 const AHEAD: usize = 24;
 /// Words of a block of features: 64 KiB of cells stay in the cache.
-const BLOCK: usize = 4;
+const BLOCK: usize = HALF;
 /// Rows of a node on a shard from which they are added at once: fewer wait in a queue until they are worth bringing
 /// the node's cells into the cache.
 const AT_ONCE: usize = 1_024;
@@ -42,11 +43,16 @@ pub fn pack(gradient: i32, hessian: i32) -> u64 {
     ((i64::from(gradient) << 32) + i64::from(hessian)) as u64
 }
 
+/// Sums of at most [`FLUSH`] rows as one word.
+#[inline(always)]
+pub fn pack_sums(sums: Pair) -> u64 {
+    ((sums[0] << 32) + sums[1]) as u64
+}
+
 /// The sums in a packed cell.
 #[inline(always)]
 pub fn unpack(cell: u64) -> [i64; 2] {
-    let hessian = cell & 0xffff_ffff;
-    [(cell.wrapping_sub(hessian) as i64) >> 32, hessian as i64]
+    [i64::from((cell >> 32) as i32), i64::from(cell as u32)]
 }
 
 /// Sums of a cell: gradients and hessians in units.
@@ -115,8 +121,11 @@ impl Histogram {
     }
 
     /// From sums: `CELLS` per feature.
-    pub fn of_sums(features: usize, rows: u64, wide: Vec<Pair>) -> Self {
-        Self { features, rows, wide, ..Self::default() }
+    pub fn of_sums(features: usize, rows: u64, sums: Sums) -> Self {
+        match sums {
+            Sums::Packed(packed) => Self { features, rows, packed, pending: rows as usize, ..Self::default() },
+            Sums::Wide(wide) => Self { features, rows, wide, ..Self::default() },
+        }
     }
 
     /// Most bytes that a histogram of so many features takes, but for rows that wait.
@@ -194,8 +203,9 @@ impl Histogram {
 
     /// Makes packed cells ready for so many rows.
     fn make_room(&mut self, rows: usize) {
-        if self.packed.is_empty() {
-            self.packed = vec![0; self.features.div_ceil(PER_WORD) * PER_WORD * CELLS];
+        let cells = self.features.div_ceil(PER_WORD) * PER_WORD * CELLS;
+        if self.packed.len() < cells {
+            self.packed.resize(cells, 0);
         }
         if self.pending + rows > FLUSH {
             self.flush();
@@ -221,9 +231,18 @@ impl Histogram {
         assert_eq!(self.features, other.features, "histograms of the same features");
         self.drain();
         other.drain();
-        self.flush();
-        other.flush();
         self.rows += other.rows;
+        if self.pending + other.pending > FLUSH {
+            self.flush();
+        }
+        if self.packed.is_empty() || self.pending == 0 {
+            std::mem::swap(&mut self.packed, &mut other.packed);
+            std::mem::swap(&mut self.pending, &mut other.pending);
+        }
+        if other.pending > 0 {
+            self.packed.iter_mut().zip(&other.packed).for_each(|(a, b)| *a = a.wrapping_add(*b));
+            self.pending += other.pending;
+        }
         if self.wide.is_empty() {
             self.wide = other.wide;
         } else {
@@ -235,13 +254,20 @@ impl Histogram {
     }
 
     /// The sums, `CELLS` per feature.
-    pub fn into_sums(mut self) -> Vec<Pair> {
-        if self.wide.is_empty() {
-            self.wide = vec![[0; 2]; self.features * CELLS];
-        }
+    pub fn into_sums(mut self) -> Sums {
         self.drain();
+        if self.rows <= FLUSH as u64 {
+            self.packed.resize(self.features * CELLS, 0);
+            return Sums::Packed(self.packed);
+        }
         self.flush();
-        self.wide
+        Sums::Wide(self.wide)
+    }
+
+    /// The cells of all features a word each, of a histogram that is settled; `None` of more rows than words can take.
+    pub(super) fn words(&self) -> Option<&[u64]> {
+        let count = self.features * CELLS;
+        (self.wide.is_empty() && self.packed.len() >= count).then(|| &self.packed[..count])
     }
 
     /// The sums of a feature's cells, of a histogram that is settled.
@@ -412,6 +438,12 @@ mod tests {
         out
     }
 
+    fn pairs_of(histogram: Histogram) -> Vec<Pair> {
+        let features = histogram.features();
+        let sums = histogram.into_sums();
+        (0..features).flat_map(|j| sums.feature(j).pairs()).collect()
+    }
+
     #[test]
     fn a_word_keeps_both_halves() {
         for (g, h) in [(0, 0), (-1, 1), (-UNITS, UNITS), (UNITS, 0), (-UNITS, 0)] {
@@ -442,16 +474,16 @@ mod tests {
             other.add(&binned, &packed, left, &Features::All);
             parts.merge(other);
             assert_eq!((parts.rows(), whole.rows()), (chosen.len() as u64, chosen.len() as u64));
-            assert_eq!(parts.into_sums(), want);
+            assert_eq!(pairs_of(parts), want);
             let mut little = Histogram::new(features);
             chosen.chunks(300).for_each(|rows| little.add(&binned, &packed, rows, &Features::All));
             assert_eq!(little, whole);
-            assert_eq!(little.into_sums(), want);
-            assert_eq!(whole.into_sums(), want);
+            assert_eq!(pairs_of(little), want);
+            assert_eq!(pairs_of(whole), want);
             let some: Vec<usize> = (0..features).step_by(3).collect();
             let mut few = Histogram::new(features);
             few.add(&binned, &packed, &chosen, &Features::Some(some.iter().map(|&j| j as u32).collect()));
-            assert_eq!(few.into_sums(), naive(&binned, &pairs, &chosen, &some));
+            assert_eq!(pairs_of(few), naive(&binned, &pairs, &chosen, &some));
         }
     }
 
@@ -465,6 +497,6 @@ mod tests {
         }
         let sum = i64::from(UNITS) * rows.len() as i64;
         let cell = usize::from(binned.column(2)[1]);
-        assert_eq!(histogram.into_sums()[2 * CELLS + cell], [-sum, sum]);
+        assert_eq!(pairs_of(histogram)[2 * CELLS + cell], [-sum, sum]);
     }
 }

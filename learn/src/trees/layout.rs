@@ -14,6 +14,9 @@ pub const PER_WORD: usize = 8;
 #[repr(align(64))]
 struct Line([u64; 8]);
 
+/// Words of half a line: histograms take in as many at once.
+pub(super) const HALF: usize = 4;
+
 /// Binned rows.
 #[derive(Debug)]
 pub struct Binned {
@@ -95,10 +98,10 @@ fn flat(lines: &[Line]) -> &[u64] {
     unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 8) }
 }
 
-/// Words of a row: few features share a line without crossing it, many fill whole words.
+/// Words of a row, so that neither it nor a half line of it is spread over more lines than it must be.
 fn stride(features: usize) -> usize {
     let words = features.div_ceil(PER_WORD).max(1);
-    if words <= 8 { words.next_power_of_two() } else { words }
+    if words <= HALF { words.next_power_of_two() } else { words.next_multiple_of(HALF) }
 }
 
 /// Up to eight columns into word `w` of every row.

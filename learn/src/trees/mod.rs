@@ -5,7 +5,7 @@
 //! sums in 32 more bits. What is float (gradients, gains, scores) is computed in a fixed order, without FMA and libm.
 //!
 //! * data: [`sample`] → [`edges`] → [`bins`] → [`layout`]
-//! * a level of a tree on a shard: [`partition`], [`histogram`]; on the wire: [`wire`]
+//! * a level of a tree on a shard: [`partition`], [`histogram`]; on the wire: [`wire`]; what is left of it: [`sums`]
 //! * at the coordinator: [`split`] and [`category`] find splits, of a range of features each ([`ranges`]); [`growth`]
 //!   decides which to take, for several trees side by side ([`batch`])
 //! * beside the usual: [`renewal`] (leaves that are quantiles of residuals), [`dropout`] (trees that are left out for a while)
@@ -44,6 +44,7 @@ mod scored;
 pub mod shap;
 pub mod slopes;
 pub mod split;
+pub mod sums;
 pub mod survey;
 pub mod tree;
 pub mod wire;

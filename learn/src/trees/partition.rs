@@ -47,17 +47,43 @@ impl Partition {
         self.spans.len()
     }
 
-    /// Splits a node by the bins of a column: a row goes left where the table has 1 for its bin. The two children
-    /// become the last two nodes.
+    /// Splits nodes, which may be children of earlier splits: split `i` makes the last two nodes but for those of later
+    /// ones. Splits by one feature are made together, while its column is in the cache.
     ///
     /// # Panics
-    /// If a row is not in the column, or the node does not exist.
-    pub fn split(&mut self, node: usize, column: &[u8], left: &[u8; CELLS]) {
+    /// If a node does not exist, or a row is not in its column.
+    pub fn grow<'a>(
+        &mut self,
+        splits: &[(usize, usize)],
+        column: impl Fn(usize) -> &'a [u8],
+        left: impl Fn(usize) -> [u8; CELLS],
+    ) {
+        let mut first = 0;
+        while first < splits.len() {
+            // As far as nodes are there already.
+            let there = self.spans.len();
+            let count = splits[first..].iter().take_while(|(node, _)| *node < there).count();
+            assert!(count > 0, "a split of node {}, of {there} nodes", splits[first].0);
+            let mut order: Vec<usize> = (first..first + count).collect();
+            order.sort_by_key(|&i| splits[i].1);
+            self.spans.resize(there + 2 * count, 0..0);
+            for i in order {
+                let (node, feature) = splits[i];
+                let [l, r] = self.split(node, column(feature), &left(i));
+                let at = there + 2 * (i - first);
+                (self.spans[at], self.spans[at + 1]) = (l, r);
+            }
+            first += count;
+        }
+    }
+
+    /// Sorts a node's rows by the bins of a column: those first where the table has 1 for the bin. Gives both spans.
+    fn split(&mut self, node: usize, column: &[u8], left: &[u8; CELLS]) -> [Range<u32>; 2] {
         let span = self.spans[node].clone();
         let rows = &mut self.rows[span.start as usize..span.end as usize];
         self.spare.resize(self.spare.len().max(rows.len()), 0);
         let middle = span.start + stable(rows, &mut self.spare[..rows.len()], column, left) as u32;
-        self.spans.extend([span.start..middle, middle..span.end]);
+        [span.start..middle, middle..span.end]
     }
 
     /// Bytes on the heap.
@@ -103,20 +129,30 @@ mod tests {
 
     #[test]
     fn children_keep_the_order_of_rows() {
-        let column: Vec<u8> = (0..1_000u32).map(|i| (i * 7 % 256) as u8).collect();
-        let mut partition = Partition::new((0..1_000).filter(|i| i % 5 != 0).collect());
-        let table = std::array::from_fn(|bin| u8::from(bin % 3 == 0));
-        partition.split(0, &column, &table);
-        let other = std::array::from_fn(|bin| u8::from(bin < 100));
-        partition.split(2, &column, &other);
-        let want = |keep: &dyn Fn(u8) -> bool| -> Vec<u16> {
-            (0..1_000u16).filter(|&i| i % 5 != 0 && keep(column[usize::from(i)])).collect()
-        };
-        assert_eq!(partition.node(1), want(&|b| b % 3 == 0));
-        assert_eq!(partition.node(3), want(&|b| b % 3 != 0 && b < 100));
-        assert_eq!(partition.node(4), want(&|b| b % 3 != 0 && b >= 100));
-        partition.split(4, &column, &[1; CELLS]);
-        assert_eq!(partition.node(5), partition.node(4));
-        assert!(partition.node(6).is_empty() && partition.nodes() == 7);
+        let columns: Vec<Vec<u8>> =
+            (0..3u32).map(|j| (0..1_000u32).map(|i| ((i * 7 + j * 91 * (i % 13)) % 256) as u8).collect()).collect();
+        let left =
+            |which: usize| -> [u8; CELLS] { std::array::from_fn(|bin| u8::from(bin % (which + 2) == 0 || bin < 30 * which)) };
+        // The second and third of nodes that the first makes, the fourth of one of theirs; features not in order.
+        let splits = [(0, 2), (2, 1), (1, 0), (4, 1)];
+        let rows = || (0..1_000u16).filter(|i| i % 5 != 0);
+        let mut partition = Partition::new(rows().collect());
+        partition.grow(&splits, |feature| &columns[feature], left);
+        let mut want: Vec<Vec<u16>> = vec![rows().collect()];
+        for (i, (node, feature)) in splits.into_iter().enumerate() {
+            let goes = |row: &u16| left(i)[usize::from(columns[feature][usize::from(*row)])] == 1;
+            let (l, r) = want[node].iter().copied().partition(goes);
+            want.extend([l, r]);
+        }
+        assert_eq!(partition.nodes(), want.len());
+        assert!((0..want.len()).filter(|node| ![0, 1, 2, 4].contains(node)).all(|node| partition.node(node) == want[node]));
+        let mut one_by_one = Partition::new(rows().collect());
+        for (i, split) in splits.into_iter().enumerate() {
+            one_by_one.grow(&[split], |feature| &columns[feature], |_| left(i));
+        }
+        assert_eq!(one_by_one.all(), partition.all());
+        partition.grow(&[(8, 0)], |_| &columns[0], |_| [1; CELLS]);
+        assert_eq!(partition.node(9), partition.node(8));
+        assert!(partition.node(10).is_empty() && partition.nodes() == 11);
     }
 }

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::kernels::Level;
 use crate::philox::Stream;
 
-use super::CELLS;
 use super::bins::Bins;
 use super::histogram::{Features, Histogram, Pair};
 use super::layout::PER_WORD;
 use super::params::Settings;
 use super::split::{self, Candidate, Scale};
+use super::sums::Sums;
 
 /// Share of features from which a histogram is of all of them.
 const MOST: f64 = 0.7;
@@ -83,7 +83,7 @@ pub fn ranges(features: usize, width: usize) -> Vec<Range<usize>> {
 pub struct Owner {
     range: Range<usize>,
     /// Sums by tree and node: `CELLS` for each feature of the range. What is lost is asked for again.
-    sums: BTreeMap<(u32, u32), Vec<Pair>>,
+    sums: BTreeMap<(u32, u32), Sums>,
 }
 
 impl Owner {
@@ -109,23 +109,15 @@ impl Owner {
         }
         if let Some((parent, all)) = question.parent {
             let sums = self.sums.remove(&(tree, parent));
-            if let (Some(sums), [small, large], [own]) = (sums, question.nodes.as_slice(), rows.as_slice()) {
-                let rest = self.without(sums, tree, small.node);
-                rows.push(all - own);
-                self.sums.insert((tree, large.node), rest);
+            // The larger sibling is the parent without the smaller one.
+            if let (Some(sums), [small, large], &[own]) = (sums, question.nodes.as_slice(), rows.as_slice()) {
+                let rest = all - own;
+                let sums = sums.without(&self.sums[&(tree, small.node)], rest);
+                rows.push(rest);
+                self.sums.insert((tree, large.node), sums);
             }
         }
         question.nodes.iter().zip(rows).map(|(open, rows)| self.search(rules, question, open, rows)).collect()
-    }
-
-    /// The larger sibling is the parent without the smaller one.
-    fn without(&self, mut parent: Vec<Pair>, tree: u32, small: u32) -> Vec<Pair> {
-        let small = self.sums.get(&(tree, small)).map_or(&[][..], Vec::as_slice);
-        for (sum, own) in parent.iter_mut().zip(small) {
-            sum[0] -= own[0];
-            sum[1] -= own[1];
-        }
-        parent
     }
 
     fn search(&self, rules: Rules<'_>, question: &Question, open: &Open, rows: u64) -> Answer {
@@ -135,22 +127,18 @@ impl Owner {
         let Some(sums) = self.sums.get(&(tree, open.node)) else {
             return Answer { node: open.node, rows, total: open.total, best: None };
         };
-        let total = open.total.or_else(|| features.first().map(|&j| self.total(sums, j)));
+        // Every row is in one cell of each feature.
+        let total = open.total.or_else(|| features.first().map(|&j| sums.feature(j as usize - self.range.start).total()));
         let mut answer = Answer { node: open.node, rows, total, best: None };
         if let (Some(total), true) = (total, may_split(settings, open.depth, rows)) {
             let first = self.range.start;
-            let view = split::Node { sums, first, rows, total, scale: question.scale, bounds: open.bounds };
+            let whole = split::Whole { rows, total, scale: question.scale, bounds: open.bounds };
+            let view = split::Node { sums, first, whole };
             let draws = Stream::new(settings.seed, "threshold", settings.drawn(tree), u64::from(open.node));
             let drawn = |feature: u32| settings.random_thresholds.then(|| draws.bits(u128::from(feature)));
             answer.best = split::best(rules.level, &settings.regularization, rules.bins, view, &features, drawn);
         }
         answer
-    }
-
-    /// Sums of all rows: every row is in one cell of each feature.
-    fn total(&self, sums: &[Pair], feature: u32) -> Pair {
-        let cells = sums.iter().skip((feature as usize - self.range.start) * CELLS).take(CELLS);
-        cells.fold([0; 2], |t, c| [t[0] + c[0], t[1] + c[1]])
     }
 
     /// Drops a node that is not to be split.
@@ -232,6 +220,7 @@ mod tests {
     use crate::algorithms::gradient_boosting::from_params;
     use crate::program::{decode, encode};
     use crate::shard::Schema;
+    use crate::trees::CELLS;
     use crate::trees::bins::FeatureBins;
     use crate::trees::split::Scale;
 
@@ -256,7 +245,7 @@ mod tests {
                 *cell = [cell[0] + gradient, cell[1] + 300];
             }
         }
-        Histogram::of_sums(range.len(), count, sums)
+        Histogram::of_sums(range.len(), count, Sums::of_pairs(sums, count))
     }
 
     /// What owners of ranges of this width answer, a range each; histograms of two halves of the rows meet at the owner.
@@ -293,8 +282,7 @@ mod tests {
             let open = |node, depth, total| Open { node, depth, total, bounds: [f64::NEG_INFINITY, f64::INFINITY], used: vec![] };
             let scale = Scale { gradient: 1.0, hessian: 1.0 };
             let root = Question { tree: 3, scale, parent: None, nodes: vec![open(0, 0, None)] };
-            let total =
-                |rows| Some(cells(rows, &(0..8)).into_sums()[..CELLS].iter().fold([0; 2], |t, c| [t[0] + c[0], t[1] + c[1]]));
+            let total = |rows| Some(cells(rows, &(0..8)).into_sums().feature(0).total());
             let children = Question {
                 parent: Some((0, 3_000)),
                 nodes: vec![open(1, 1, total(0..900)), open(2, 1, total(900..3_000))],
@@ -325,7 +313,7 @@ mod tests {
     fn what_is_kept_has_a_limit() {
         let mut owner = Owner::new(0..8);
         for node in 0..5 {
-            owner.sums.insert((1, node), vec![[0; 2]; 8 * CELLS]);
+            owner.sums.insert((1, node), Sums::Packed(vec![0; 8 * CELLS]));
         }
         assert_eq!((owner.shrink(3 * 8 * CELLS + 100), owner.sums.len()), (100, 3));
         assert!((0..3).all(|node| owner.sums.contains_key(&(1, node))), "the first nodes are the largest");

@@ -13,8 +13,9 @@ use super::CELLS;
 use super::bins::Bins;
 use super::category;
 use super::grown::Rule;
-use super::histogram::{Pair, UNITS};
+use super::histogram::{Pair, UNITS, pack_sums, unpack};
 use super::params::Regularization;
+use super::sums::{Cells, Sums};
 
 /// Gain of the best of some thousand thresholds by rounding alone, in squared units a row and hessian.
 const NOISE: f64 = 8.0;
@@ -63,9 +64,16 @@ impl Candidate {
 #[derive(Debug, Clone, Copy)]
 pub struct Node<'a> {
     /// Sums of every cell of some features side by side.
-    pub sums: &'a [Pair],
+    pub sums: &'a Sums,
     /// The first of these features.
     pub first: usize,
+    /// Of all features.
+    pub whole: Whole,
+}
+
+/// What is known of a node without its cells.
+#[derive(Debug, Clone, Copy)]
+pub struct Whole {
     /// Rows.
     pub rows: u64,
     /// Sums of all rows.
@@ -85,25 +93,24 @@ pub fn best(
     features: &[u32],
     drawn: impl Fn(u32) -> Option<u64>,
 ) -> Option<Candidate> {
-    if node.total[1] <= 0 {
+    if node.whole.total[1] <= 0 {
         return None;
     }
-    let sides = Sides::new(rules, node);
+    let sides = Sides::new(rules, &node.whole);
     let mut best: Option<Candidate> = None;
     for &feature in features {
         let own = &bins.features[feature as usize];
-        let cells: &[Pair; CELLS] =
-            node.sums[(feature as usize - node.first) * CELLS..][..CELLS].try_into().expect("cells of a feature");
+        let cells = node.sums.feature(feature as usize - node.first);
         let found = if own.is_numeric() {
             let monotone = rules.monotone.get(feature as usize).copied().unwrap_or(0);
             let only = drawn(feature);
             numeric(level, &sides, cells, own.count(), monotone, only)
         } else {
-            category::best(rules, &sides, cells, own.count())
+            category::best(rules, &sides, &cells.pairs(), own.count())
         };
         let floor = best.as_ref().map_or(sides.floor, |b| b.gain);
         if let Some(found) = found.filter(|f| f.gain > floor) {
-            let right = [node.total[0] - found.left[0], node.total[1] - found.left[1]];
+            let right = [sides.total[0] - found.left[0], sides.total[1] - found.left[1]];
             best =
                 Some(Candidate { gain: found.gain, feature, rule: found.rule, left: found.left, right, more_l2: found.more_l2 });
         }
@@ -151,7 +158,7 @@ impl Sides {
     }
 
     /// Of a node.
-    pub fn new(rules: &Regularization, node: Node<'_>) -> Self {
+    pub fn new(rules: &Regularization, node: &Whole) -> Self {
         let units = node.scale.units();
         // A side of r rows is estimated by hessians ≥ (r − ½) / rows of the node's.
         let rows = (f64::from(rules.min_samples_leaf) - 0.5) / node.rows.max(1) as f64 * node.total[1] as f64;
@@ -242,22 +249,17 @@ pub fn leaf_value(g: f64, h: f64, l1: f64, l2: f64, bounds: [f64; 2]) -> f64 {
 
 /// The best threshold of a feature: missing values to the right and, where there are some, to the left. `only`: one
 /// threshold drawn by these random bits.
-fn numeric(level: Level, sides: &Sides, cells: &[Pair; CELLS], count: usize, monotone: i8, only: Option<u64>) -> Option<Found> {
-    let missing = cells[count];
+fn numeric(level: Level, sides: &Sides, cells: Cells<'_>, count: usize, monotone: i8, only: Option<u64>) -> Option<Found> {
+    let missing = cells.at(count);
     let has_missing = missing != [0; 2];
     // The last bin on the left is a split only if missing values go right.
     let last = if has_missing { count } else { count - 1 };
     if last == 0 {
         return None;
     }
-    let mut prefix = [[0i64; 2]; CELLS];
-    let mut sum = [0; 2];
-    for (prefix, cell) in prefix.iter_mut().zip(&cells[..count]) {
-        sum = [sum[0] + cell[0], sum[1] + cell[1]];
-        *prefix = sum;
-    }
+    let prefix = Prefix::new(cells);
     let range = match only {
-        Some(bits) => drawn_threshold(&prefix[..last], bits)?,
+        Some(bits) => drawn_threshold(&prefix, last, bits)?,
         None => 0..last,
     };
     let mut best: Option<Found> = None;
@@ -268,7 +270,7 @@ fn numeric(level: Level, sides: &Sides, cells: &[Pair; CELLS], count: usize, mon
         let more = if with_missing { missing } else { [0; 2] };
         let Some((bin, gain)) = scan(level, sides, &prefix, range.clone(), more, monotone) else { continue };
         if best.is_none_or(|b| gain > b.gain) {
-            let left = [prefix[bin][0] + more[0], prefix[bin][1] + more[1]];
+            let left = prefix.with(bin, more);
             // Values that are missing only at prediction go with most of the weight.
             let missing_left = if has_missing { with_missing } else { 2 * left[1] >= sides.total[1] };
             best = Some(Found { gain, rule: Rule::Below { bin: bin as u8, missing_left }, left, more_l2: 0.0 });
@@ -277,11 +279,48 @@ fn numeric(level: Level, sides: &Sides, cells: &[Pair; CELLS], count: usize, mon
     best
 }
 
+/// Sums of the bins up to each; of use as far as there are bins of values.
+enum Prefix {
+    Packed([u64; CELLS]),
+    Wide([Pair; CELLS]),
+}
+
+impl Prefix {
+    fn new(cells: Cells<'_>) -> Self {
+        match cells {
+            Cells::Packed(words) => {
+                let mut sum = 0u64;
+                Prefix::Packed(words.map(|word| {
+                    sum = sum.wrapping_add(word);
+                    sum
+                }))
+            }
+            Cells::Wide(pairs) => {
+                let mut sum = [0; 2];
+                Prefix::Wide(pairs.map(|pair| {
+                    sum = [sum[0] + pair[0], sum[1] + pair[1]];
+                    sum
+                }))
+            }
+        }
+    }
+
+    /// Sums of the bins up to one, and of more rows.
+    fn with(&self, bin: usize, more: Pair) -> Pair {
+        let own = match self {
+            Prefix::Packed(words) => unpack(words[bin]),
+            Prefix::Wide(pairs) => pairs[bin],
+        };
+        [own[0] + more[0], own[1] + more[1]]
+    }
+}
+
 /// One of the thresholds between the lowest and the highest bin with rows.
-fn drawn_threshold(prefix: &[Pair], bits: u64) -> Option<std::ops::Range<usize>> {
-    let all = prefix.last()?[1];
-    let first = prefix.iter().position(|p| p[1] > 0)?;
-    let end = prefix.iter().position(|p| p[1] == all)?.max(first + 1);
+fn drawn_threshold(prefix: &Prefix, last: usize, bits: u64) -> Option<std::ops::Range<usize>> {
+    let hessian = |bin: usize| prefix.with(bin, [0; 2])[1];
+    let all = hessian(last - 1);
+    let first = (0..last).find(|&bin| hessian(bin) > 0)?;
+    let end = (0..last).find(|&bin| hessian(bin) == all)?.max(first + 1);
     let at = first + ((u128::from(bits) * (end - first) as u128) >> 64) as usize;
     Some(at..at + 1)
 }
@@ -290,60 +329,86 @@ fn drawn_threshold(prefix: &[Pair], bits: u64) -> Option<std::ops::Range<usize>>
 fn scan(
     level: Level,
     sides: &Sides,
-    prefix: &[Pair; CELLS],
+    prefix: &Prefix,
     range: std::ops::Range<usize>,
     more: Pair,
     monotone: i8,
 ) -> Option<(usize, f64)> {
     if monotone == 0 && !sides.is_bounded() && sides.l1 == 0.0 {
-        return level.run(Scan { sides, prefix, range, more });
+        return match prefix {
+            Prefix::Packed(words) => level.run(Scan { sides, prefix: words, range, more: pack_sums(more) }),
+            Prefix::Wide(pairs) => level.run(Scan { sides, prefix: pairs, range, more }),
+        };
     }
     let mut best: Option<(usize, f64)> = None;
     for bin in range {
-        let left = [prefix[bin][0] + more[0], prefix[bin][1] + more[1]];
-        if let Some(gain) = sides.gain(left, monotone).filter(|&g| best.is_none_or(|b| g > b.1)) {
+        if let Some(gain) = sides.gain(prefix.with(bin, more), monotone).filter(|&g| best.is_none_or(|b| g > b.1)) {
             best = Some((bin, gain));
         }
     }
     best
 }
 
-/// All thresholds at once: the same numbers as [`Sides::gain`] without constraints.
-struct Scan<'a> {
-    sides: &'a Sides,
-    prefix: &'a [Pair; CELLS],
-    range: std::ops::Range<usize>,
-    more: Pair,
+/// A sum in one of its forms.
+trait Sum: Copy {
+    /// The numbers of this sum with another, and what is left of a total.
+    fn parts(self, more: Self, total: Pair) -> [[f64; 2]; 2];
 }
 
-impl Kernel for Scan<'_> {
+impl Sum for u64 {
+    #[inline(always)]
+    fn parts(self, more: Self, total: Pair) -> [[f64; 2]; 2] {
+        let sum = self.wrapping_add(more);
+        // Whole numbers below 2³² and their differences are exact in f64.
+        let (g, h) = (f64::from((sum >> 32) as i32), f64::from(sum as u32));
+        [[g, h], [total[0] as f64 - g, total[1] as f64 - h]]
+    }
+}
+
+impl Sum for Pair {
+    #[inline(always)]
+    fn parts(self, more: Self, total: Pair) -> [[f64; 2]; 2] {
+        let left = [self[0] + more[0], self[1] + more[1]];
+        [left.map(|x| x as f64), [(total[0] - left[0]) as f64, (total[1] - left[1]) as f64]]
+    }
+}
+
+/// All thresholds at once: the same numbers as [`Sides::gain`] without constraints.
+struct Scan<'a, S> {
+    sides: &'a Sides,
+    prefix: &'a [S; CELLS],
+    range: std::ops::Range<usize>,
+    more: S,
+}
+
+/// Thresholds side by side.
+const LANES: usize = 8;
+
+impl<S: Sum> Kernel for Scan<'_, S> {
     type Output = Option<(usize, f64)>;
 
     #[inline(always)]
     fn run<V: Vector>(self) -> Self::Output {
-        const LANES: usize = 8;
         let Self { sides, prefix, range, more } = self;
         let (units, l2) = (sides.units, sides.l2);
         let mut gains = [f64::NEG_INFINITY; CELLS];
-        let first = range.start / LANES;
-        let blocks = gains.as_chunks_mut::<LANES>().0.iter_mut().zip(prefix.as_chunks::<LANES>().0);
-        for (gains, prefix) in blocks.take(range.end.div_ceil(LANES)).skip(first) {
+        let mut most = [f64::NEG_INFINITY; LANES];
+        let blocks = range.start / LANES..range.end.div_ceil(LANES);
+        let pairs =
+            gains.as_chunks_mut::<LANES>().0[blocks.clone()].iter_mut().zip(&prefix.as_chunks::<LANES>().0[blocks.clone()]);
+        for (block, (gains, prefix)) in blocks.zip(pairs) {
             for l in 0..LANES {
-                let left = [prefix[l][0] + more[0], prefix[l][1] + more[1]];
-                let right = [sides.total[0] - left[0], sides.total[1] - left[1]];
-                let (lh, rh) = (left[1] as f64, right[1] as f64);
-                let (lg, rg) = (left[0] as f64 * units[0], right[0] as f64 * units[0]);
-                let worth = lg * lg / (lh * units[1] + l2) + rg * rg / (rh * units[1] + l2);
+                let [[lg, lh], [rg, rh]] = prefix[l].parts(more, sides.total);
+                let (left, right) = (lg * units[0], rg * units[0]);
+                let worth = left * left / (lh * units[1] + l2) + right * right / (rh * units[1] + l2);
                 let gain = worth - sides.parent;
-                gains[l] = if lh >= sides.least && rh >= sides.least { gain } else { f64::NEG_INFINITY };
+                let is_open = lh >= sides.least && rh >= sides.least && range.contains(&(block * LANES + l));
+                gains[l] = if is_open { gain } else { f64::NEG_INFINITY };
+                most[l] = if gains[l] > most[l] { gains[l] } else { most[l] };
             }
         }
-        let mut best = (0, f64::NEG_INFINITY);
-        for bin in range {
-            if gains[bin] > best.1 {
-                best = (bin, gains[bin]);
-            }
-        }
-        (best.1 > f64::NEG_INFINITY).then_some(best)
+        let best = most.into_iter().fold(f64::NEG_INFINITY, |a, b| if b > a { b } else { a });
+        let bin = gains.iter().position(|&gain| gain == best)?;
+        (best > f64::NEG_INFINITY).then_some((bin, best))
     }
 }

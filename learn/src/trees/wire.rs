@@ -1,14 +1,22 @@
-//! Histograms as bytes: canonical, of the sums alone. Per feature a bit for every cell that is not empty, then the
-//! cells' gradients and hessians in the fewest bytes that hold them all.
+//! Histograms as bytes: canonical, of the sums alone. A bit for every cell that is not empty, then the gradient and the
+//! hessian of each of these, in the fewest bytes that hold those of all.
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::CELLS;
-use super::histogram::{Histogram, Pair};
+use crate::kernels::level::Kernel;
+use crate::kernels::{Level, Vector};
 
-/// Words of a feature's bits.
-const BITS: usize = CELLS / 64;
+use super::CELLS;
+use super::histogram::{FLUSH, Histogram, Pair, pack_sums, unpack};
+use super::sums::Sums;
+
+/// Cells of a word of bits.
+const GROUP: usize = 64;
+/// Bytes before the bits: rows, features, widths.
+const HEAD: usize = 14;
+/// Most bytes of a cell.
+const MOST: usize = 16;
 
 impl PartialEq for Histogram {
     fn eq(&self, other: &Self) -> bool {
@@ -19,7 +27,12 @@ impl PartialEq for Histogram {
 
 impl Serialize for Histogram {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&write(&self.settled()))
+        let settled = self.settled();
+        let out = match settled.words() {
+            Some(words) => write(&settled, words),
+            None => write(&settled, &(0..settled.features()).flat_map(|j| settled.feature(j)).collect::<Vec<Pair>>()),
+        };
+        serializer.serialize_bytes(&out)
     }
 }
 
@@ -41,54 +54,123 @@ impl<'de> Deserialize<'de> for Histogram {
     }
 }
 
-/// Bytes that hold numbers in two's complement.
-fn width(low: i64, high: i64) -> usize {
-    let most = high.max(!low) as u64;
-    (u64::BITS - most.leading_zeros()) as usize / 8 + 1
+/// A cell in one of the forms that sums have.
+trait Cell: Copy + Default {
+    fn pair(self) -> Pair;
+    fn of(pair: Pair) -> Self;
 }
 
-fn write(histogram: &Histogram) -> Vec<u8> {
-    let features = histogram.features();
-    let (mut bits, mut cells) = (Vec::with_capacity(features * BITS * 8), Vec::with_capacity(features * CELLS / 2));
-    let (mut low, mut high) = ([0; 2], [0; 2]);
-    for j in 0..features {
-        let feature = histogram.feature(j);
-        for part in feature.as_chunks::<64>().0 {
+impl Cell for u64 {
+    #[inline(always)]
+    fn pair(self) -> Pair {
+        unpack(self)
+    }
+
+    #[inline(always)]
+    fn of(pair: Pair) -> Self {
+        pack_sums(pair)
+    }
+}
+
+impl Cell for Pair {
+    #[inline(always)]
+    fn pair(self) -> Pair {
+        self
+    }
+
+    #[inline(always)]
+    fn of(pair: Pair) -> Self {
+        pair
+    }
+}
+
+/// A bit for each cell that is not empty, and the bits in which gradients differ from their signs and hessians from 0.
+struct Look<'a, C> {
+    cells: &'a [C],
+    words: &'a mut Vec<u64>,
+}
+
+impl<C: Cell> Kernel for Look<'_, C> {
+    type Output = [u64; 2];
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> [u64; 2] {
+        let (mut gradient, mut hessian) = (0u64, 0u64);
+        for group in self.cells.as_chunks::<GROUP>().0 {
             let mut word = 0u64;
-            for (i, cell) in part.iter().enumerate() {
-                if *cell != [0; 2] {
-                    word |= 1 << i;
-                    cells.push(*cell);
-                    low = [low[0].min(cell[0]), low[1].min(cell[1])];
-                    high = [high[0].max(cell[0]), high[1].max(cell[1])];
-                }
+            for (i, cell) in group.iter().enumerate() {
+                let [g, h] = cell.pair();
+                gradient |= (g ^ (g >> 63)) as u64;
+                hessian |= h as u64;
+                word |= u64::from(g | h != 0) << i;
             }
-            bits.extend_from_slice(&word.to_le_bytes());
+            self.words.push(word);
         }
+        [gradient, hessian]
     }
-    let widths = [width(low[0], high[0]), width(low[1], high[1])];
-    let mut out = Vec::with_capacity(14 + bits.len() + cells.len() * (widths[0] + widths[1]));
-    out.extend_from_slice(&histogram.rows().to_le_bytes());
-    out.extend_from_slice(&(features as u32).to_le_bytes());
-    out.extend_from_slice(&widths.map(|w| w as u8));
-    out.extend_from_slice(&bits);
-    for (half, width) in widths.into_iter().enumerate() {
-        match width {
-            2 => put::<2>(&cells, half, &mut out),
-            3 => put::<3>(&cells, half, &mut out),
-            4 => put::<4>(&cells, half, &mut out),
-            width => cells.iter().for_each(|c| out.extend_from_slice(&c[half].to_le_bytes()[..width])),
-        }
+}
+
+/// Bytes that hold signed numbers and others with these bits, at least one.
+fn widths([signed, unsigned]: [u64; 2]) -> [usize; 2] {
+    let bits = |x: u64| (u64::BITS - x.leading_zeros()) as usize;
+    [bits(signed) / 8 + 1, bits(unsigned).div_ceil(8).max(1)]
+}
+
+fn write<C: Cell>(histogram: &Histogram, cells: &[C]) -> Vec<u8> {
+    let mut words = Vec::with_capacity(cells.len() / GROUP);
+    let widths = widths(Level::detect().run(Look { cells, words: &mut words }));
+    let count: usize = words.iter().map(|w| w.count_ones() as usize).sum();
+    let start = HEAD + words.len() * 8;
+    let end = start + count * (widths[0] + widths[1]);
+    // A cell is written with more bytes than it has: the next one stands over them, and the last ones are cut off.
+    let mut out = vec![0; end + MOST];
+    out[..8].copy_from_slice(&histogram.rows().to_le_bytes());
+    out[8..12].copy_from_slice(&(histogram.features() as u32).to_le_bytes());
+    out[12..HEAD].copy_from_slice(&widths.map(|w| w as u8));
+    let (bits, rest) = out[HEAD..].split_at_mut(words.len() * 8);
+    for (bits, word) in bits.as_chunks_mut::<8>().0.iter_mut().zip(&words) {
+        *bits = word.to_le_bytes();
     }
+    if widths[0] + widths[1] <= 8 {
+        put::<C, 8>(cells, &words, widths, rest)
+    } else {
+        put::<C, MOST>(cells, &words, widths, rest)
+    }
+    out.truncate(end);
     out
 }
 
-/// The lowest bytes of one half of some cells.
-fn put<const WIDTH: usize>(cells: &[Pair], half: usize, out: &mut Vec<u8>) {
-    let at = out.len();
-    out.resize(at + cells.len() * WIDTH, 0);
-    for (bytes, cell) in out[at..].as_chunks_mut::<WIDTH>().0.iter_mut().zip(cells) {
-        bytes.copy_from_slice(&cell[half].to_le_bytes()[..WIDTH]);
+/// The cells whose bits are set, one after the other, each written as `WRITTEN` bytes.
+fn put<C: Cell, const WRITTEN: usize>(cells: &[C], words: &[u64], widths: [usize; 2], out: &mut [u8]) {
+    let (size, shift) = (widths[0] + widths[1], 8 * widths[0] as u32);
+    let mut at = 0;
+    let mut one = |cell: C| {
+        let [g, h] = cell.pair();
+        let bytes: &mut [u8] = &mut out[at..at + WRITTEN];
+        if WRITTEN == 8 {
+            let low = g as u64 & ((1u64 << shift) - 1);
+            bytes.copy_from_slice(&(low | (h as u64) << shift).to_le_bytes());
+        } else {
+            bytes[..8].copy_from_slice(&g.to_le_bytes());
+            bytes[widths[0]..widths[0] + 8].copy_from_slice(&h.to_le_bytes());
+        }
+        at += size;
+    };
+    for (group, &word) in cells.as_chunks::<GROUP>().0.iter().zip(words) {
+        if word == u64::MAX {
+            group.iter().for_each(|&cell| one(cell));
+        } else {
+            set_bits(word, |i| one(group[i]));
+        }
+    }
+}
+
+/// The numbers of the bits that are set, ascending.
+#[inline(always)]
+fn set_bits(mut word: u64, mut take: impl FnMut(usize)) {
+    while word != 0 {
+        take(word.trailing_zeros() as usize);
+        word &= word - 1;
     }
 }
 
@@ -96,51 +178,57 @@ fn read(bytes: &[u8]) -> Option<Histogram> {
     let (rows, bytes) = bytes.split_first_chunk::<8>()?;
     let (features, bytes) = bytes.split_first_chunk::<4>()?;
     let (widths, bytes) = bytes.split_first_chunk::<2>()?;
-    let features = u32::from_le_bytes(*features) as usize;
-    let (bits, bytes) = bytes.split_at_checked(features.checked_mul(BITS * 8)?)?;
+    let (rows, features) = (u64::from_le_bytes(*rows), u32::from_le_bytes(*features) as usize);
+    let widths = widths.map(usize::from);
+    let (bits, cells) = bytes.split_at_checked(features.checked_mul(CELLS / 8)?)?;
     let words: Vec<u64> = bits.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
     let count: usize = words.iter().map(|w| w.count_ones() as usize).sum();
-    let (gradients, hessians) = bytes.split_at_checked(count.checked_mul(usize::from(widths[0]))?)?;
-    let gradients = numbers(gradients, widths[0], count)?;
-    let hessians = numbers(hessians, widths[1], count)?;
-    let mut wide: Vec<Pair> = vec![[0; 2]; features * CELLS];
-    let mut at = 0;
-    for (w, word) in words.into_iter().enumerate() {
-        let mut left = word;
-        while left != 0 {
-            wide[w * 64 + left.trailing_zeros() as usize] = [gradients[at], hessians[at]];
-            at += 1;
-            left &= left - 1;
-        }
-    }
-    Some(Histogram::of_sums(features, u64::from_le_bytes(*rows), wide))
-}
-
-/// `count` numbers of `width` bytes, and nothing after them.
-fn numbers(bytes: &[u8], width: u8, count: usize) -> Option<Vec<i64>> {
-    if Some(bytes.len()) != count.checked_mul(usize::from(width)) {
+    let most = if rows <= FLUSH as u64 { 4 } else { 8 };
+    let is_whole = widths.iter().all(|w| (1..=most).contains(w)) && Some(cells.len()) == count.checked_mul(widths[0] + widths[1]);
+    if !is_whole {
         return None;
     }
-    Some(match width {
-        2 => get::<2>(bytes),
-        3 => get::<3>(bytes),
-        4 => get::<4>(bytes),
-        1..=8 => bytes.chunks_exact(usize::from(width)).map(extended).collect(),
-        _ => return None,
-    })
+    let sums =
+        if rows <= FLUSH as u64 { Sums::Packed(get(&words, widths, cells)) } else { Sums::Wide(get(&words, widths, cells)) };
+    Some(Histogram::of_sums(features, rows, sums))
 }
 
-fn get<const WIDTH: usize>(bytes: &[u8]) -> Vec<i64> {
-    bytes.as_chunks::<WIDTH>().0.iter().map(|bytes| extended(bytes)).collect()
+/// The cells whose bits are set, the others empty.
+fn get<C: Cell>(words: &[u64], widths: [usize; 2], bytes: &[u8]) -> Vec<C> {
+    let mut out = vec![C::default(); words.len() * GROUP];
+    let free = widths.map(|w| 64 - 8 * w as u32);
+    let size = widths[0] + widths[1];
+    let mut at = 0;
+    let mut next = || {
+        let (g, h) = if size <= 8 {
+            let both = number(bytes, at);
+            (both, both >> (8 * widths[0] as u32))
+        } else {
+            (number(bytes, at), number(bytes, at + widths[0]))
+        };
+        at += size;
+        C::of([(g << free[0]) as i64 >> free[0], (h << free[1] >> free[1]) as i64])
+    };
+    for (group, &word) in out.as_chunks_mut::<GROUP>().0.iter_mut().zip(words) {
+        if word == u64::MAX {
+            group.iter_mut().for_each(|cell| *cell = next());
+        } else {
+            set_bits(word, |i| group[i] = next());
+        }
+    }
+    out
 }
 
-/// A number of up to eight bytes with its sign.
+/// Eight bytes as a number; past the end zeros.
 #[inline(always)]
-fn extended(bytes: &[u8]) -> i64 {
+fn number(bytes: &[u8], at: usize) -> u64 {
+    if let Some(whole) = bytes.get(at..at + 8) {
+        return u64::from_le_bytes(whole.try_into().expect("eight bytes"));
+    }
     let mut all = [0; 8];
-    all[..bytes.len()].copy_from_slice(bytes);
-    let free = 64 - 8 * bytes.len();
-    i64::from_le_bytes(all) << free >> free
+    let rest = &bytes[at..];
+    all[..rest.len()].copy_from_slice(rest);
+    u64::from_le_bytes(all)
 }
 
 #[cfg(test)]
@@ -151,34 +239,49 @@ mod tests {
 
     #[test]
     fn widths_are_the_fewest_bytes() {
-        for (low, high, bytes) in [(0, 0, 1), (-128, 127, 1), (-129, 0, 2), (0, 128, 2), (0, 0x7fff, 2), (-0x8001, 0, 3)] {
-            assert_eq!(width(low, high), bytes, "{low} {high}");
+        let of = |g: i64, h: i64| widths([(g ^ (g >> 63)) as u64, h as u64]);
+        for (g, h, want) in
+            [(0, 0, [1, 1]), (-128, 255, [1, 1]), (-129, 256, [2, 2]), (128, 0xffff, [2, 2]), (-0x8001, 1, [3, 1])]
+        {
+            assert_eq!(of(g, h), want, "{g} {h}");
         }
         for size in 1..=8 {
             let most = i64::MAX >> (64 - 8 * size);
-            assert_eq!((width(!most, most), width(0, most)), (size, size));
-            for x in [most, !most, 0, -1, most / 3, -most / 5] {
-                assert_eq!(extended(&x.to_le_bytes()[..size]), x);
-            }
+            assert_eq!((of(most, most)[0], of(!most, 1)[0]), (size, size));
         }
+    }
+
+    fn histogram(rows: u64, size: i64, step: usize) -> Histogram {
+        let mut pairs = vec![[0; 2]; 3 * CELLS];
+        for i in (0..pairs.len()).step_by(step) {
+            pairs[i] = [size * (i as i64 % 5 - 2), size / 2 * (i as i64 % 3) + 1];
+        }
+        Histogram::of_sums(3, rows, Sums::of_pairs(pairs, rows))
     }
 
     #[test]
     fn a_histogram_comes_back_and_damage_is_an_error() {
-        for size in [1i64, 30_000, 1 << 20, 1 << 28, 1 << 40, 1 << 50] {
-            let mut wide = vec![[0; 2]; 3 * CELLS];
-            for i in (0..wide.len()).step_by(7) {
-                wide[i] = [size * (i as i64 % 5 - 2), size / 2 * (i as i64 % 3)];
+        let few = FLUSH as u64;
+        let sizes = [1i64, 100, 30_000, 1 << 20, 1 << 28, 1 << 40, 1 << 50, 1 << 60];
+        for (rows, size) in sizes.iter().flat_map(|&size| [(few, size.min(1 << 28)), (few + 1, size)]) {
+            for step in [1, 7] {
+                let histogram = histogram(rows, size, step);
+                let bytes = encode(&histogram);
+                let back = decode::<Histogram>("partial", &bytes).unwrap();
+                assert_eq!(back, histogram);
+                assert_eq!(back.into_sums(), histogram.clone().into_sums(), "{rows} {size}");
+                for cut in [1, 10, 40, bytes.len() / 2] {
+                    let mut short = bytes.clone();
+                    short.truncate(bytes.len() - cut);
+                    assert!(decode::<Histogram>("partial", &short).is_err());
+                }
+                assert!(read(&bytes[2..bytes.len() - 1]).is_none());
             }
-            let histogram = Histogram::of_sums(3, 17, wide);
-            let bytes = encode(&histogram);
-            assert_eq!(decode::<Histogram>("partial", &bytes).unwrap(), histogram);
-            for cut in [1, 10, 40, bytes.len() / 2] {
-                let mut short = bytes.clone();
-                short.truncate(bytes.len() - cut);
-                assert!(decode::<Histogram>("partial", &short).is_err());
-            }
-            assert!(read(&bytes[2..bytes.len() - 1]).is_none());
         }
+        // Few rows cannot have sums that a word does not hold.
+        let mut bytes = encode(&histogram(few + 1, 1 << 40, 1));
+        let at = bytes.windows(8).position(|w| w == (few + 1).to_le_bytes()).unwrap();
+        bytes[at..at + 8].copy_from_slice(&few.to_le_bytes());
+        assert!(decode::<Histogram>("partial", &bytes).is_err());
     }
 }

@@ -29,11 +29,10 @@ pub(super) struct Work {
 impl Work {
     /// Applies the splits that it lacks.
     pub(super) fn apply(&mut self, bins: &Bins, binned: &Binned, splits: &[Split]) {
-        for split in &splits[self.splits..] {
-            let feature = split.feature as usize;
-            let table = split.rule.table(&bins.features[feature]);
-            self.partition.split(split.node as usize, binned.column(feature), &table);
-        }
+        let new = &splits[self.splits..];
+        let places: Vec<(usize, usize)> = new.iter().map(|split| (split.node as usize, split.feature as usize)).collect();
+        let left = |at: usize| new[at].rule.table(&bins.features[places[at].1]);
+        self.partition.grow(&places, |feature| binned.column(feature), left);
         self.splits = splits.len();
     }
 }
