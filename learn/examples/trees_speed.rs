@@ -1,7 +1,8 @@
 //! Times boosted trees on one thread: `cargo run --release -p sheaf-learn --example trees_speed [ROWS [COLUMNS
-//! [TREES [DEPTH]]]]`. First the kernels, then a whole fit step by step. Figures are CPU time of the thread, so that
-//! other work on the machine shows less. With a path as fifth argument the
-//! same rows are written there as f32, row after row with the target last, for a peer to read.
+//! [TREES [DEPTH]]]] [--leaves LEAVES] [--categories CATEGORIES] [--write FILE]`. First the kernels, then a whole fit step
+//! by step. Figures are CPU time of the thread, so that other work on the machine shows less. With `--leaves` trees grow
+//! leaf-wise; with `--categories` every column has so many of them. `--write` writes the rows as f32, row after row with
+//! the target last, for a peer to read.
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock and writes a file")]
 
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use sheaf_learn::algorithm::{LearnError, Progress};
+use sheaf_learn::algorithms::gradient_boosting::from_params;
 use sheaf_learn::kernels::Level;
 use sheaf_learn::model::Model;
 use sheaf_learn::program::{Local, ProgramSpec, catch_up};
@@ -23,7 +25,7 @@ use sheaf_learn::trees::objective::{Binary, Objective};
 use sheaf_learn::trees::partition::Partition;
 use sheaf_learn::trees::shap::contributions_at;
 use sheaf_learn::trees::slopes::{Known, round, slopes};
-use sheaf_learn::trees::split::Scale;
+use sheaf_learn::trees::split::{self, Node, Scale, Whole};
 
 const SHARD: usize = 65_536;
 
@@ -61,9 +63,36 @@ fn normal(i: usize, j: usize) -> f64 {
     (0..4).map(|k| number(i, 1_000 * (k + 1) + j)).sum::<f64>() * 0.866
 }
 
-fn shard(index: usize, rows: usize, columns: usize) -> EncodedShard {
-    let first = index * SHARD;
-    let values: Vec<Vec<f32>> = (0..columns).map(|j| (0..rows).map(|i| normal(first + i, j) as f32).collect()).collect();
+/// What is fitted.
+#[derive(Clone, Copy)]
+struct Shape {
+    rows: usize,
+    columns: usize,
+    trees: usize,
+    depth: usize,
+    /// Of trees that grow leaf-wise.
+    leaves: Option<usize>,
+    /// Of every column.
+    categories: Option<usize>,
+}
+
+/// A category, rare ones with high numbers; what it is worth is a hash of it.
+fn category(i: usize, j: usize, categories: usize) -> u32 {
+    let x = number(i, j) * 0.5 + 0.5;
+    ((x * x * categories as f64) as u32).min(categories as u32 - 1)
+}
+
+fn shard(index: usize, rows: usize, shape: Shape) -> EncodedShard {
+    let (first, columns) = (index * SHARD, shape.columns);
+    let codes: Vec<Vec<u32>> = match shape.categories {
+        Some(count) => (0..columns).map(|j| (0..rows).map(|i| category(first + i, j, count)).collect()).collect(),
+        None => Vec::new(),
+    };
+    let value = |i: usize, j: usize| match codes.get(j) {
+        Some(codes) => normal(codes[i] as usize, 500 + j) as f32,
+        None => normal(first + i, j) as f32,
+    };
+    let values: Vec<Vec<f32>> = (0..columns).map(|j| (0..rows).map(|i| value(i, j)).collect()).collect();
     let x = |i: usize, j: usize| f64::from(values[j % columns][i]);
     let target = |i: usize| {
         let score = x(i, 0) * x(i, 1) + 0.6 * x(i, 2) - 0.4 * x(i, 3) * x(i, 3) + (x(i, 4) + x(i, 5)).abs() - 0.7 * x(i, 6)
@@ -76,21 +105,34 @@ fn shard(index: usize, rows: usize, columns: usize) -> EncodedShard {
         rows,
         bounds: [0, rows, rows, rows],
         target: Some((0..rows).map(target).collect()),
-        columns: values.iter().map(|v| Column::F32(v.clone().into())).collect(),
+        columns: if codes.is_empty() {
+            values.iter().map(|v| Column::F32(v.clone().into())).collect()
+        } else {
+            codes.into_iter().map(|codes| Column::Code(codes.into())).collect()
+        },
         ..Default::default()
     }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let argument = |n: usize, default: usize| std::env::args().nth(n).and_then(|a| a.parse().ok()).unwrap_or(default);
-    let (rows, columns, trees, depth) = (argument(1, 2_000_000), argument(2, 28), argument(3, 10), argument(4, 8));
-    let shards: Vec<EncodedShard> = (0..rows.div_ceil(SHARD)).map(|i| shard(i, SHARD.min(rows - i * SHARD), columns)).collect();
-    if let Some(path) = std::env::args().nth(5) {
-        write(&path, &shards)?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let flag = |name: &str| arguments.iter().position(|a| a == name).and_then(|at| arguments.get(at + 1));
+    let number = |name: &str| flag(name).and_then(|value| value.parse().ok());
+    let places = arguments.iter().take_while(|a| !a.starts_with("--")).map(|a| a.parse().ok());
+    let places: Vec<Option<usize>> = places.collect();
+    let place = |n: usize, default: usize| places.get(n).copied().flatten().unwrap_or(default);
+    let (leaves, categories) = (number("--leaves"), number("--categories"));
+    let shape =
+        Shape { rows: place(0, 2_000_000), columns: place(1, 28), trees: place(2, 10), depth: place(3, 8), leaves, categories };
+    let rows_of = |i: usize| SHARD.min(shape.rows - i * SHARD);
+    let shards: Vec<EncodedShard> = (0..shape.rows.div_ceil(SHARD)).map(|i| shard(i, rows_of(i), shape)).collect();
+    if let Some(path) = flag("--write") {
+        write(path, &shards)?;
     }
-    kernels(&shards[0], columns)?;
-    fit(&shards, rows, columns, trees, depth)?;
-    Ok(())
+    if categories.is_none() {
+        kernels(&shards[0], shape.columns)?;
+    }
+    fit(&shards, shape)
 }
 
 fn write(path: &str, shards: &[EncodedShard]) -> std::io::Result<()> {
@@ -124,7 +166,7 @@ fn kernels(shard: &EncodedShard, columns: usize) -> Result<(), LearnError> {
     let rows = shard.rows;
     let edges: Vec<f32> = (0..254).map(|i| (i as f32 - 127.0) / 50.0).collect();
     let bins = Bins { features: vec![FeatureBins::Numeric { edges }; columns], ..Bins::default() };
-    let schema = schema(columns);
+    let schema = numbers(columns);
     let bin = best(|| drop(black_box(Binned::new(level, &schema, &bins, shard, rows))));
     let binned = Binned::new(level, &schema, &bins, shard, rows)?;
     let pairs: Vec<u64> = (0..rows).map(|i| pack((i % 1_000) as i32 - 500, 200)).collect();
@@ -162,26 +204,60 @@ fn kernels(shard: &EncodedShard, columns: usize) -> Result<(), LearnError> {
     );
     println!("partition  {:6.2} ns per row", per(cut, rows));
     println!("gradients  {:6.2} ns per row, rounding {:.2}", per(slope, rows), per(rounded, rows));
+    let [many, few] = splits(level, &bins, &binned, &pairs);
+    println!("splits     {few:6.2} ns per cell, {many:.2} of a node of many rows");
     Ok(())
 }
 
-fn schema(columns: usize) -> Schema {
-    let kind = FeatureKind::Numeric { shift: 0.0, scale: 1.0 };
+/// Splits of a node with all rows and of one with a twentieth, in nanoseconds a cell.
+fn splits(level: Level, bins: &Bins, binned: &Binned, pairs: &[u64]) -> [f64; 2] {
+    let columns = binned.features();
+    let params = json!({"objective": "binary"});
+    let Ok(params) = serde_json::from_value(params) else { return [f64::NAN; 2] };
+    let Ok(boosting) = from_params(&params, &Schema::default(), level) else { return [f64::NAN; 2] };
+    let features: Vec<u32> = (0..columns as u32).collect();
+    [(1, 3), (20, 1)].map(|(step, times)| {
+        let rows: Vec<u16> = (0..binned.rows()).step_by(step).map(|i| i as u16).collect();
+        let mut histogram = Histogram::new(columns);
+        (0..times).for_each(|_| histogram.add(binned, pairs, &rows, &Features::All));
+        let (rows, sums) = (histogram.rows(), histogram.into_sums());
+        let whole = Whole {
+            rows,
+            total: sums.feature(0).total(),
+            scale: Scale { gradient: 1.0, hessian: 0.25 },
+            bounds: [f64::NEG_INFINITY, f64::INFINITY],
+        };
+        let node = Node { sums: &sums, first: 0, whole };
+        let time =
+            best(|| drop(black_box(split::best(level, &boosting.settings.regularization, bins, node, &features, |_| None))));
+        time / (columns * CELLS) as f64
+    })
+}
+
+fn numbers(columns: usize) -> Schema {
+    schema_of(columns, &FeatureKind::Numeric { shift: 0.0, scale: 1.0 })
+}
+
+fn schema(shape: Shape) -> Schema {
+    let Some(count) = shape.categories else { return numbers(shape.columns) };
+    let names = (0..count).map(|c| format!("c{c}")).collect();
+    schema_of(shape.columns, &FeatureKind::Slots { names })
+}
+
+fn schema_of(columns: usize, kind: &FeatureKind) -> Schema {
     let features = (0..columns).map(|j| Feature { name: format!("x{j}"), kind: kind.clone() }).collect();
     Schema { features, classes: Vec::new() }
 }
 
 /// A fit as `program::run` does it, with the time of every step of a tree: the least of all trees.
-fn fit(
-    shards: &[EncodedShard],
-    rows: usize,
-    columns: usize,
-    trees: usize,
-    depth: usize,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let params = json!({"objective": "binary", "trees": trees, "growth": "depth_wise", "max_depth": depth,
-        "min_samples_leaf": 20, "learning_rate": 0.1});
-    let spec = ProgramSpec { name: "gradient_boosting".into(), params, schema: schema(columns) };
+fn fit(shards: &[EncodedShard], shape: Shape) -> Result<(), Box<dyn std::error::Error>> {
+    let Shape { rows, columns, trees, .. } = shape;
+    let mut params = json!({"objective": "binary", "trees": trees, "min_samples_leaf": 20, "learning_rate": 0.1});
+    match shape.leaves {
+        Some(leaves) => (params["growth"], params["max_leaves"]) = ("leaf_wise".into(), leaves.into()),
+        None => (params["growth"], params["max_depth"]) = ("depth_wise".into(), shape.depth.into()),
+    }
+    let spec = ProgramSpec { name: "gradient_boosting".into(), params, schema: schema(shape) };
     let program = spec.build()?;
     let (mut state, mut chapters) = (program.start()?, program.chapters());
     let mut locals: Vec<Local> = shards.iter().map(|_| program.local()).collect();

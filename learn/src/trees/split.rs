@@ -13,7 +13,7 @@ use super::CELLS;
 use super::bins::Bins;
 use super::category;
 use super::grown::Rule;
-use super::histogram::{Pair, UNITS, pack_sums, unpack};
+use super::histogram::{Pair, UNITS};
 use super::params::Regularization;
 use super::sums::{Cells, Sums};
 
@@ -257,9 +257,9 @@ fn numeric(level: Level, sides: &Sides, cells: Cells<'_>, count: usize, monotone
     if last == 0 {
         return None;
     }
-    let prefix = Prefix::new(cells);
+    let prefix = level.run(Prefixes { cells, count: last });
     let range = match only {
-        Some(bits) => drawn_threshold(&prefix, last, bits)?,
+        Some(bits) => drawn_threshold(&prefix.hessian[..last], bits)?,
         None => 0..last,
     };
     let mut best: Option<Found> = None;
@@ -268,9 +268,10 @@ fn numeric(level: Level, sides: &Sides, cells: Cells<'_>, count: usize, monotone
             break;
         }
         let more = if with_missing { missing } else { [0; 2] };
-        let Some((bin, gain)) = scan(level, sides, &prefix, range.clone(), more, monotone) else { continue };
+        let view = Scan { sides, prefix: &prefix, range: range.clone(), more };
+        let Some((bin, gain)) = view.best(level, cells, monotone) else { continue };
         if best.is_none_or(|b| gain > b.gain) {
-            let left = prefix.with(bin, more);
+            let left = before(cells, bin + 1, more);
             // Values that are missing only at prediction go with most of the weight.
             let missing_left = if has_missing { with_missing } else { 2 * left[1] >= sides.total[1] };
             best = Some(Found { gain, rule: Rule::Below { bin: bin as u8, missing_left }, left, more_l2: 0.0 });
@@ -279,131 +280,121 @@ fn numeric(level: Level, sides: &Sides, cells: Cells<'_>, count: usize, monotone
     best
 }
 
-/// Sums of the bins up to each; of use as far as there are bins of values.
-enum Prefix {
-    Packed([u64; CELLS]),
-    Wide([Pair; CELLS]),
+/// Sums of the bins before one, and of more rows.
+fn before(cells: Cells<'_>, bin: usize, more: Pair) -> Pair {
+    let own = cells.before(bin);
+    [own[0] + more[0], own[1] + more[1]]
 }
 
-impl Prefix {
-    fn new(cells: Cells<'_>) -> Self {
-        match cells {
+/// Sums of the bins up to each, as numbers. Whole ones below 2⁵³ are exact, and so are their sums and differences.
+struct Prefix {
+    gradient: [f64; CELLS],
+    hessian: [f64; CELLS],
+}
+
+struct Prefixes<'a> {
+    cells: Cells<'a>,
+    /// Bins of use.
+    count: usize,
+}
+
+impl Kernel for Prefixes<'_> {
+    type Output = Prefix;
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> Prefix {
+        let mut out = Prefix { gradient: [0.0; CELLS], hessian: [0.0; CELLS] };
+        match self.cells {
             Cells::Packed(words) => {
-                let mut sum = 0u64;
-                Prefix::Packed(words.map(|word| {
-                    sum = sum.wrapping_add(word);
-                    sum
-                }))
+                let (mut sums, mut sum) = ([0u64; CELLS], 0u64);
+                for (out, word) in sums.iter_mut().zip(words).take(self.count) {
+                    sum = sum.wrapping_add(*word);
+                    *out = sum;
+                }
+                for (i, sum) in sums.into_iter().enumerate() {
+                    out.gradient[i] = f64::from((sum >> 32) as i32);
+                    out.hessian[i] = f64::from(sum as u32);
+                }
             }
             Cells::Wide(pairs) => {
-                let mut sum = [0; 2];
-                Prefix::Wide(pairs.map(|pair| {
+                let mut sum = [0i64; 2];
+                for (i, pair) in pairs.iter().enumerate().take(self.count) {
                     sum = [sum[0] + pair[0], sum[1] + pair[1]];
-                    sum
-                }))
+                    out.gradient[i] = sum[0] as f64;
+                    out.hessian[i] = sum[1] as f64;
+                }
             }
         }
-    }
-
-    /// Sums of the bins up to one, and of more rows.
-    fn with(&self, bin: usize, more: Pair) -> Pair {
-        let own = match self {
-            Prefix::Packed(words) => unpack(words[bin]),
-            Prefix::Wide(pairs) => pairs[bin],
-        };
-        [own[0] + more[0], own[1] + more[1]]
+        out
     }
 }
 
 /// One of the thresholds between the lowest and the highest bin with rows.
-fn drawn_threshold(prefix: &Prefix, last: usize, bits: u64) -> Option<std::ops::Range<usize>> {
-    let hessian = |bin: usize| prefix.with(bin, [0; 2])[1];
-    let all = hessian(last - 1);
-    let first = (0..last).find(|&bin| hessian(bin) > 0)?;
-    let end = (0..last).find(|&bin| hessian(bin) == all)?.max(first + 1);
+fn drawn_threshold(hessian: &[f64], bits: u64) -> Option<std::ops::Range<usize>> {
+    let all = *hessian.last()?;
+    let first = hessian.iter().position(|&h| h > 0.0)?;
+    let end = hessian.iter().position(|&h| h == all)?.max(first + 1);
     let at = first + ((u128::from(bits) * (end - first) as u128) >> 64) as usize;
     Some(at..at + 1)
 }
 
-/// The best threshold among some, `more` always on the left.
-fn scan(
-    level: Level,
-    sides: &Sides,
-    prefix: &Prefix,
+/// Thresholds of a range at once, `more` always on the left: the same numbers as [`Sides::gain`] without constraints.
+struct Scan<'a> {
+    sides: &'a Sides,
+    prefix: &'a Prefix,
     range: std::ops::Range<usize>,
     more: Pair,
-    monotone: i8,
-) -> Option<(usize, f64)> {
-    if monotone == 0 && !sides.is_bounded() && sides.l1 == 0.0 {
-        return match prefix {
-            Prefix::Packed(words) => level.run(Scan { sides, prefix: words, range, more: pack_sums(more) }),
-            Prefix::Wide(pairs) => level.run(Scan { sides, prefix: pairs, range, more }),
-        };
-    }
-    let mut best: Option<(usize, f64)> = None;
-    for bin in range {
-        if let Some(gain) = sides.gain(prefix.with(bin, more), monotone).filter(|&g| best.is_none_or(|b| g > b.1)) {
-            best = Some((bin, gain));
+}
+
+impl Scan<'_> {
+    /// The best threshold and what it gains, the first of equal ones.
+    fn best(self, level: Level, cells: Cells<'_>, monotone: i8) -> Option<(usize, f64)> {
+        let sides = self.sides;
+        if monotone == 0 && !sides.is_bounded() && sides.l1 == 0.0 {
+            return level.run(self);
         }
+        let mut best: Option<(usize, f64)> = None;
+        let mut left = before(cells, self.range.start, self.more);
+        for bin in self.range {
+            let cell = cells.at(bin);
+            left = [left[0] + cell[0], left[1] + cell[1]];
+            if let Some(gain) = sides.gain(left, monotone).filter(|&g| best.is_none_or(|b| g > b.1)) {
+                best = Some((bin, gain));
+            }
+        }
+        best
     }
-    best
-}
-
-/// A sum in one of its forms.
-trait Sum: Copy {
-    /// The numbers of this sum with another, and what is left of a total.
-    fn parts(self, more: Self, total: Pair) -> [[f64; 2]; 2];
-}
-
-impl Sum for u64 {
-    #[inline(always)]
-    fn parts(self, more: Self, total: Pair) -> [[f64; 2]; 2] {
-        let sum = self.wrapping_add(more);
-        // Whole numbers below 2³² and their differences are exact in f64.
-        let (g, h) = (f64::from((sum >> 32) as i32), f64::from(sum as u32));
-        [[g, h], [total[0] as f64 - g, total[1] as f64 - h]]
-    }
-}
-
-impl Sum for Pair {
-    #[inline(always)]
-    fn parts(self, more: Self, total: Pair) -> [[f64; 2]; 2] {
-        let left = [self[0] + more[0], self[1] + more[1]];
-        [left.map(|x| x as f64), [(total[0] - left[0]) as f64, (total[1] - left[1]) as f64]]
-    }
-}
-
-/// All thresholds at once: the same numbers as [`Sides::gain`] without constraints.
-struct Scan<'a, S> {
-    sides: &'a Sides,
-    prefix: &'a [S; CELLS],
-    range: std::ops::Range<usize>,
-    more: S,
 }
 
 /// Thresholds side by side.
 const LANES: usize = 8;
 
-impl<S: Sum> Kernel for Scan<'_, S> {
+impl Kernel for Scan<'_> {
     type Output = Option<(usize, f64)>;
 
     #[inline(always)]
     fn run<V: Vector>(self) -> Self::Output {
         let Self { sides, prefix, range, more } = self;
-        let (units, l2) = (sides.units, sides.l2);
+        let ([gu, hu], l2, least, parent) = (sides.units, sides.l2, sides.least, sides.parent);
+        let ([tg, th], [mg, mh]) = (sides.total.map(|x| x as f64), more.map(|x| x as f64));
         let mut gains = [f64::NEG_INFINITY; CELLS];
-        let mut most = [f64::NEG_INFINITY; LANES];
-        let blocks = range.start / LANES..range.end.div_ceil(LANES);
-        let pairs =
-            gains.as_chunks_mut::<LANES>().0[blocks.clone()].iter_mut().zip(&prefix.as_chunks::<LANES>().0[blocks.clone()]);
-        for (block, (gains, prefix)) in blocks.zip(pairs) {
+        let blocks = range.end.div_ceil(LANES);
+        let sums = prefix.gradient.as_chunks::<LANES>().0.iter().zip(prefix.hessian.as_chunks::<LANES>().0);
+        for (gains, (gradient, hessian)) in gains.as_chunks_mut::<LANES>().0.iter_mut().zip(sums).take(blocks) {
             for l in 0..LANES {
-                let [[lg, lh], [rg, rh]] = prefix[l].parts(more, sides.total);
-                let (left, right) = (lg * units[0], rg * units[0]);
-                let worth = left * left / (lh * units[1] + l2) + right * right / (rh * units[1] + l2);
-                let gain = worth - sides.parent;
-                let is_open = lh >= sides.least && rh >= sides.least && range.contains(&(block * LANES + l));
-                gains[l] = if is_open { gain } else { f64::NEG_INFINITY };
+                let (lg, lh) = (gradient[l] + mg, hessian[l] + mh);
+                let (rg, rh) = (tg - lg, th - lh);
+                let (left, right) = (lg * gu, rg * gu);
+                let gain = left * left / (lh * hu + l2) + right * right / (rh * hu + l2) - parent;
+                gains[l] = if lh >= least && rh >= least { gain } else { f64::NEG_INFINITY };
+            }
+        }
+        let gains = &mut gains[..blocks * LANES];
+        gains[..range.start].fill(f64::NEG_INFINITY);
+        gains[range.end..].fill(f64::NEG_INFINITY);
+        let mut most = [f64::NEG_INFINITY; LANES];
+        for gains in gains.as_chunks::<LANES>().0 {
+            for l in 0..LANES {
                 most[l] = if gains[l] > most[l] { gains[l] } else { most[l] };
             }
         }

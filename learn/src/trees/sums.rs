@@ -109,9 +109,17 @@ impl Cells<'_> {
 
     /// The sum of all cells.
     pub fn total(&self) -> Pair {
+        self.before(CELLS)
+    }
+
+    /// The sum of the cells before one.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn before(&self, bin: usize) -> Pair {
         match self {
-            Cells::Packed(words) => unpack(words.iter().fold(0, |sum, &word| sum.wrapping_add(word))),
-            Cells::Wide(pairs) => pairs.iter().fold([0; 2], |sum, pair| [sum[0] + pair[0], sum[1] + pair[1]]),
+            Cells::Packed(words) => unpack(words[..bin].iter().fold(0, |sum, &word| sum.wrapping_add(word))),
+            Cells::Wide(pairs) => pairs[..bin].iter().fold([0; 2], |sum, pair| [sum[0] + pair[0], sum[1] + pair[1]]),
         }
     }
 }
