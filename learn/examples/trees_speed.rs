@@ -193,7 +193,7 @@ fn kernels(shard: &EncodedShard, columns: usize) -> Result<(), LearnError> {
         black_box(slopes(level, Objective::Binary(Binary), &scores, rows, known, &mut out));
     });
     let mut words = vec![0; rows];
-    let rounded = best(|| round(level, &out, Scale { gradient: 1.0, hessian: 0.25 }, 7, &mut words));
+    let rounded = best(|| round(level, &out, Scale { gradient: 1.0, hessian: 0.25, dispersion: 1.0 }, 7, &mut words));
     let per = |time: f64, count: usize| time / count as f64;
     println!("{} rows × {columns}, one thread, {}", rows, level.name());
     println!("binning    {:6.2} ns per cell", per(bin, rows * columns));

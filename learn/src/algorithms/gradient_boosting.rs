@@ -65,7 +65,7 @@ pub(super) const PARAMS: &[ParamDoc] = &[
     doc("colsample_bynode", "number > 0, at most 1", "1", "share of these of a node"),
     doc("max_bins", "whole number from 2 to 255", "255", "most bins of a feature; missing values have one of their own"),
     doc("cat_smooth", "number ≥ 0", "10", "least rows of a category, and what smooths its statistics"),
-    doc("cat_l2", "number ≥ 0", "10", "added to `l2` in splits of many categories"),
+    doc("cat_l2", "number ≥ 0", "10", "added to `l2` in splits of many categories, more where they differ by chance"),
     doc("max_cat_threshold", "whole number from 1 on", "32", "most categories on the smaller side of a split"),
     doc("monotone", "{column: 1 | -1}", "none", "predictions never fall (1) or rise (-1) when the column rises"),
     doc("interactions", "[[column, …], …]", "any", "columns that may stand together on a path"),

@@ -6,7 +6,7 @@ use crate::shard::{Column, EncodedShard, FeatureKind, Segment};
 
 use super::bins::{Bins, FeatureBins};
 use super::boosting::{Begin, Boosting, State};
-use super::edges::edges;
+use super::edges::{ROWS, edges};
 use super::partial::Partial;
 use super::sample::{COLUMNS, Keys, chosen};
 use super::survey::Survey;
@@ -59,7 +59,8 @@ impl Boosting {
         if columns.len() != keys.len() {
             return Err(LearnError::Data("a sample is of other columns than the step asked for".into()));
         }
-        state.edges.extend(keys.into_iter().map(|keys| edges(&keys.sorted(), self.settings.max_bins)));
+        let least_rows = if self.settings.regularization.min_samples_leaf as usize >= ROWS { ROWS } else { 1 };
+        state.edges.extend(keys.into_iter().map(|keys| edges(&keys.sorted(), self.settings.max_bins, least_rows)));
         self.begin_unless_asking(state)
     }
 

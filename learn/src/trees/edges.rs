@@ -1,19 +1,23 @@
 //! Edges of bins from the sorted values of a sample: between all values where they are few, else bins of about equal
-//! weight with heavy values alone (the greedy rule of LightGBM's `GreedyFindBin`).
+//! weight with heavy values alone (the greedy rule of LightGBM's `GreedyFindBin`, with its `min_data_in_bin`).
 
 use super::bins::value_of;
 
-/// Thresholds of at most `most` bins over ascending keys of a sample, missing values left out.
+/// Rows of the sample that a bin has where leaves have as many: thresholds between single rows are chosen by chance.
+pub const ROWS: usize = 3;
+
+/// Thresholds of at most `most` bins over ascending keys of a sample, missing values left out. A bin, but for the last
+/// one, has `least_rows` rows.
 ///
 /// # Panics
-/// If `most` is 0.
-pub fn edges(sorted: &[u32], most: usize) -> Vec<f32> {
-    assert!(most > 0, "at least a bin");
+/// If `most` or `least_rows` is 0.
+pub fn edges(sorted: &[u32], most: usize, least_rows: usize) -> Vec<f32> {
+    assert!(most > 0 && least_rows > 0, "at least a bin, and a row");
     let runs = runs(sorted);
     if runs.len() <= most {
-        return runs.windows(2).map(|pair| between(value_of(pair[0].0), value_of(pair[1].0))).collect();
+        return few(&runs, least_rows);
     }
-    greedy(&runs, sorted.len(), most)
+    greedy(&runs, sorted.len(), most.min(sorted.len() / least_rows).max(1))
 }
 
 /// Distinct keys with their counts.
@@ -26,6 +30,19 @@ fn runs(sorted: &[u32]) -> Vec<(u32, usize)> {
         }
     }
     out
+}
+
+/// All values are told apart, but for those of too few rows.
+fn few(runs: &[(u32, usize)], least_rows: usize) -> Vec<f32> {
+    let mut rows = 0;
+    let mut ends = |pair: &&[(u32, usize)]| {
+        rows += pair[0].1;
+        let is_full = rows >= least_rows;
+        rows = if is_full { 0 } else { rows };
+        is_full
+    };
+    let full = runs.windows(2).filter(|pair| ends(pair));
+    full.map(|pair| between(value_of(pair[0].0), value_of(pair[1].0))).collect()
 }
 
 fn greedy(runs: &[(u32, usize)], total: usize, most: usize) -> Vec<f32> {
@@ -84,17 +101,29 @@ mod tests {
 
     #[test]
     fn few_values_are_all_told_apart() {
-        assert_eq!(edges(&keys([3.0, 1.0, 1.0, 2.0]), 255), [1.5, 2.5]);
-        assert!(edges(&keys([7.0; 9]), 255).is_empty() && edges(&[], 255).is_empty());
+        assert_eq!(edges(&keys([3.0, 1.0, 1.0, 2.0]), 255, 1), [1.5, 2.5]);
+        assert!(edges(&keys([7.0; 9]), 255, 1).is_empty() && edges(&[], 255, 1).is_empty());
         let near = [1.0f32, 1.0f32.next_up()];
-        assert_eq!(edges(&keys(near), 255), [1.0]);
-        assert_eq!(edges(&keys([f32::MIN, f32::MAX]), 255), [0.0]);
+        assert_eq!(edges(&keys(near), 255, 1), [1.0]);
+        assert_eq!(edges(&keys([f32::MIN, f32::MAX]), 255, 1), [0.0]);
+    }
+
+    #[test]
+    fn bins_have_so_many_rows() {
+        let few = keys([1.0, 1.0, 2.0, 3.0, 3.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        assert_eq!(edges(&few, 255, 3), [2.5, 3.5, 6.5]);
+        assert!(edges(&few, 255, 11).is_empty());
+        // More values than bins, and than bins of three rows.
+        let many = keys((0..30).map(|i| i as f32));
+        assert_eq!(edges(&many, 20, 3), (0..9).map(|i| (3 * i + 3) as f32 - 0.5).collect::<Vec<_>>());
+        assert_eq!(edges(&many, 20, 1).len(), 19);
+        assert!(edges(&keys([1.0, 2.0]), 1, 3).is_empty());
     }
 
     #[test]
     fn many_values_share_bins_evenly_and_heavy_ones_end_theirs() {
         let sorted = keys((0..10_000).map(|i| if i % 4 == 0 { 17.0 } else { i as f32 }));
-        let edges = edges(&sorted, 100);
+        let edges = edges(&sorted, 100, ROWS);
         assert!(edges.len() >= 95 && edges.len() < 100, "{}", edges.len());
         assert!(edges.windows(2).all(|w| w[0] < w[1]));
         let bin = |x: f32| edges.iter().filter(|&&e| x > e).count();

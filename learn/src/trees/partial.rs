@@ -37,6 +37,8 @@ pub struct Extent {
     pub most: Vec<[f32; 2]>,
     /// Whether a gradient or hessian is not finite.
     pub overflow: bool,
+    /// Sum of squared gradients and sum of hessians of each output, over the training rows.
+    pub spread: Vec<[ExactSum; 2]>,
     /// Sum of weight · loss of the training rows.
     pub train: ExactSum,
     /// The same of the validation rows.
@@ -70,12 +72,27 @@ impl LeafSum {
     }
 }
 
+impl Extent {
+    /// Whether both are of as many outputs.
+    fn is_like(&self, other: &Self) -> bool {
+        self.most.len() == other.most.len() && self.spread.len() == other.spread.len()
+    }
+
+    /// Dispersion of an output's gradients: Σ g² / Σ h; 0 where that says nothing.
+    pub fn dispersion(&self, output: usize) -> f64 {
+        let Some([squares, hessians]) = self.spread.get(output) else { return 0.0 };
+        let ratio = squares.value() / hessians.value();
+        if ratio.is_finite() { ratio } else { 0.0 }
+    }
+}
+
 impl Merge for Extent {
     fn merge(&mut self, right: Self) {
         for (a, b) in self.most.iter_mut().flatten().zip(right.most.into_iter().flatten()) {
             *a = if b > *a { b } else { *a };
         }
         self.overflow |= right.overflow;
+        self.spread.iter_mut().flatten().zip(right.spread.iter().flatten()).for_each(|(a, b)| a.merge(b));
         self.train.merge(&right.train);
         self.validation.merge(&right.validation);
     }
@@ -91,7 +108,7 @@ impl Merge for Partial {
             (Partial::Sample(a), Partial::Sample(b)) if a.len() == b.len() => {
                 a.iter_mut().zip(b).for_each(|(a, b)| a.merge(b));
             }
-            (Partial::Slopes(a), Partial::Slopes(b)) if a.most.len() == b.most.len() => a.merge(b),
+            (Partial::Slopes(a), Partial::Slopes(b)) if a.is_like(&b) => a.merge(b),
             (Partial::Level(a), Partial::Level(b)) if features(a) == features(&b) => {
                 a.iter_mut().zip(b).for_each(|(a, b)| a.merge(b));
             }
@@ -112,4 +129,27 @@ impl Merge for Partial {
 
 fn features(histograms: &[Histogram]) -> Vec<usize> {
     histograms.iter().map(Histogram::features).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(spread: [f64; 2]) -> Extent {
+        Extent { most: vec![[1.0, 1.0]], spread: vec![spread.map(ExactSum::of)], ..Extent::default() }
+    }
+
+    #[test]
+    fn dispersion_is_that_of_all_rows_in_any_order() {
+        let shards = [[3.0, 0.1], [0.0, 0.0], [1e-9, 0.2], [0.1, 0.3]];
+        let merged = |order: [usize; 4]| {
+            let mut out = extent([0.0; 2]);
+            order.into_iter().for_each(|i| out.merge(extent(shards[i])));
+            out
+        };
+        let all = merged([0, 1, 2, 3]);
+        assert_eq!(all, merged([3, 2, 0, 1]));
+        assert!((all.dispersion(0) - 3.100_000_001 / 0.6).abs() < 1e-12);
+        assert_eq!([extent([1.0, 0.0]).dispersion(0), extent([0.0; 2]).dispersion(0), all.dispersion(1)], [0.0; 3]);
+    }
 }

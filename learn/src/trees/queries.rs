@@ -82,13 +82,14 @@ impl Lambdas<'_> {
                 work.write(weights, out);
             }
         }
-        let mut most = [0.0f32; 2];
+        let (mut most, mut spread) = ([0.0f32; 2], [0.0f64; 2]);
         for slope in out.iter() {
             let (g, h) = (slope[0].abs(), slope[1]);
             most = [if g > most[0] { g } else { most[0] }, if h > most[1] { h } else { most[1] }];
             summary.overflow |= !g.is_finite() | !h.is_finite();
+            spread = [spread[0] + f64::from(g) * f64::from(g), spread[1] + f64::from(h)];
         }
-        summary.most = vec![most];
+        (summary.most, summary.spread) = (vec![most], vec![spread]);
         summary
     }
 }

@@ -280,7 +280,7 @@ mod tests {
             settings.colsample_bytree = share;
             let rules = Rules { settings: &settings, bins: &bins, level: Level::detect() };
             let open = |node, depth, total| Open { node, depth, total, bounds: [f64::NEG_INFINITY, f64::INFINITY], used: vec![] };
-            let scale = Scale { gradient: 1.0, hessian: 1.0 };
+            let scale = Scale { gradient: 1.0, hessian: 1.0, dispersion: 1.0 };
             let root = Question { tree: 3, scale, parent: None, nodes: vec![open(0, 0, None)] };
             let total = |rows| Some(cells(rows, &(0..8)).into_sums().feature(0).total());
             let children = Question {

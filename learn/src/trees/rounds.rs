@@ -15,7 +15,7 @@ impl Boosting {
     /// Losses after the rounds so far, and units of gradients and hessians; begins a round.
     pub(super) fn take_slopes(&self, state: &mut State, extent: &Extent) -> Result<Progress, LearnError> {
         let outputs = self.objective.outputs();
-        if extent.most.len() != outputs {
+        if extent.most.len() != outputs || extent.spread.len() != outputs {
             return Err(LearnError::Data("gradients are of another number of scores than the objective".into()));
         }
         let rounds = state.trees.len() / outputs;
@@ -58,7 +58,7 @@ impl Boosting {
         let scale = |(output, most): (usize, &[f32; 2])| {
             let absent = extent.most.len() > 1 && weights.get(output).is_none_or(|&w| w == 0.0);
             let [gradient, hessian] = if absent { [0.0; 2] } else { most.map(f64::from) };
-            Scale { gradient, hessian }
+            Scale { gradient, hessian, dispersion: extent.dispersion(output) }
         };
         extent.most.iter().enumerate().map(scale).collect()
     }

@@ -232,6 +232,7 @@ impl Scored {
         let extent = Extent {
             most: summary.most,
             overflow: summary.overflow,
+            spread: summary.spread.iter().map(|sums| sums.map(ExactSum::of)).collect(),
             train: ExactSum::of(summary.loss),
             validation: ExactSum::of(validation),
         };

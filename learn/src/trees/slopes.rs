@@ -30,6 +30,8 @@ pub struct Summary {
     pub most: Vec<[f32; 2]>,
     /// Whether a gradient or hessian is not finite.
     pub overflow: bool,
+    /// Sum of squared gradients and sum of hessians of each output.
+    pub spread: Vec<[f64; 2]>,
     /// Sum of weight · loss.
     pub loss: f64,
 }
@@ -82,6 +84,8 @@ struct Lanes {
     gradient: [f32; LANES],
     hessian: [f32; LANES],
     overflow: [bool; LANES],
+    squares: [f64; LANES],
+    curvature: [f64; LANES],
     loss: [f64; LANES],
 }
 
@@ -89,6 +93,11 @@ impl Lanes {
     /// Largest |gradient| and largest hessian.
     fn most(&self) -> [f32; 2] {
         [self.gradient, self.hessian].map(|lanes| lanes.into_iter().fold(0.0, |a, b| if b > a { b } else { a }))
+    }
+
+    /// Sums of squared gradients and of hessians.
+    fn spread(&self) -> [f64; 2] {
+        [lane_sum(&self.squares), lane_sum(&self.curvature)]
     }
 
     fn overflow(&self) -> bool {
@@ -103,6 +112,8 @@ impl Lanes {
             self.gradient[l] = if g > self.gradient[l] { g } else { self.gradient[l] };
             self.hessian[l] = if h > self.hessian[l] { h } else { self.hessian[l] };
             self.overflow[l] |= !g.is_finite() | !h.is_finite();
+            self.squares[l] += f64::from(g) * f64::from(g);
+            self.curvature[l] += f64::from(h);
         }
     }
 }
@@ -142,7 +153,8 @@ impl Slopes<'_> {
                 out.copy_from_slice(&pairs[..n]);
             }
         }
-        Summary { most: vec![lanes.most()], overflow: lanes.overflow(), loss: lane_sum(&lanes.loss) }
+        let (most, spread) = (vec![lanes.most()], vec![lanes.spread()]);
+        Summary { most, overflow: lanes.overflow(), spread, loss: lane_sum(&lanes.loss) }
     }
 
     /// The same for objectives with a score for each class.
@@ -177,6 +189,7 @@ impl Slopes<'_> {
         Summary {
             most: lanes.iter().map(Lanes::most).collect(),
             overflow: lanes.iter().any(Lanes::overflow),
+            spread: lanes.iter().map(Lanes::spread).collect(),
             loss: lane_sum(&lanes[0].loss),
         }
     }
@@ -300,10 +313,30 @@ fn mix(mut x: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::trees::histogram::unpack;
+    use crate::trees::objective::Binary;
+
+    /// Where probabilities are right the squares of gradients are as large as hessians.
+    #[test]
+    fn spread_is_of_all_rows() {
+        let target: Vec<f64> = (0..1_003).map(|i| f64::from(i % 4 == 0)).collect();
+        let known = Known { target: &target, weight: None, class_weight: None };
+        let scores = vec![-crate::math::ln(3.0); target.len()];
+        let of = |level| {
+            let mut out = vec![[0.0; 2]; target.len()];
+            let summary = slopes(level, Objective::Binary(Binary), &scores, target.len(), known, &mut out);
+            let sum = |f: fn(&Slope) -> f32| out.iter().map(|s| f64::from(f(s))).sum::<f64>();
+            let want = [sum(|s| s[0] * s[0]), sum(|s| s[1])];
+            assert!(summary.spread[0].iter().zip(want).all(|(own, want)| (own - want).abs() < 1e-4), "{summary:?} {want:?}");
+            summary.spread
+        };
+        let first = of(Level::detect());
+        assert!((first[0][0] / first[0][1] - 1.0).abs() < 0.01, "{first:?}");
+        assert!(Level::available().into_iter().all(|level| of(level) == first));
+    }
 
     #[test]
     fn rounding_keeps_whole_units_and_expectations() {
-        let scale = Scale { gradient: 7.3, hessian: 0.37 };
+        let scale = Scale { gradient: 7.3, hessian: 0.37, dispersion: 1.0 };
         let slopes: Vec<Slope> = (0..40_000).map(|i| [[7.3, -7.3, 0.0001, -0.0001][i % 4], 0.37]).collect();
         let mut first = Vec::new();
         for level in Level::available() {

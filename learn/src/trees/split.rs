@@ -27,6 +27,8 @@ pub struct Scale {
     pub gradient: f64,
     /// Largest hessian.
     pub hessian: f64,
+    /// Σ gradient² / Σ hessian of the training rows; 0: not known.
+    pub dispersion: f64,
 }
 
 impl Scale {
@@ -140,6 +142,8 @@ pub struct Sides {
     pub rows: u64,
     /// Units of gradient and hessian.
     pub units: [f64; 2],
+    /// [`Scale::dispersion`].
+    pub dispersion: f64,
     /// Least hessians of a side, in units: weight and rows.
     pub least: f64,
     /// The node's own worth.
@@ -169,6 +173,7 @@ impl Sides {
             total: node.total,
             rows: node.rows,
             units,
+            dispersion: node.scale.dispersion,
             least,
             parent: 0.0,
             floor: 0.0,

@@ -7,7 +7,7 @@ use sheaf_learn::kernels::Level;
 use sheaf_learn::model::Task;
 use sheaf_learn::program::{Program, ProgramSpec, run};
 use sheaf_learn::registry::{ALGORITHMS, Entry, Kind};
-use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema};
+use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema, Segment};
 
 use crate::sums;
 
@@ -208,9 +208,9 @@ pub fn shards_of(spec: &ProgramSpec, size: usize) -> Vec<EncodedShard> {
     shards
 }
 
-/// Rows `rows` of the dataset as one shard: about a fifth are not training rows; with `spare`, none is.
-fn shard(index: u32, rows: Range<usize>, spare: bool) -> EncodedShard {
-    let segment = |i: usize| if spare { 2 } else { usize::from(number(i, 50) > 0.6) * (1 + i % 2) };
+/// Rows `rows` of the dataset as one shard: about a fifth are not training rows; or all of them are of one segment.
+fn shard(index: u32, rows: Range<usize>, only: Option<Segment>) -> EncodedShard {
+    let segment = |i: usize| only.map_or_else(|| usize::from(number(i, 50) > 0.6) * (1 + i % 2), |segment| segment as usize);
     let mut order: Vec<usize> = rows.clone().collect();
     order.sort_by_key(|&i| segment(i));
     let n = order.len();
@@ -251,12 +251,18 @@ fn shard(index: u32, rows: Range<usize>, spare: bool) -> EncodedShard {
     }
 }
 
-/// The dataset in shards of `size` rows; some of them hold no training row, one holds no row at all.
+/// The dataset in shards of `size` rows; some of them hold no training row (rows of one other segment),
+/// one holds no row at all.
 pub fn shards(size: usize) -> Vec<EncodedShard> {
     let mut out: Vec<EncodedShard> = Vec::new();
     for (i, at) in (0..ROWS).step_by(size).enumerate() {
-        out.push(shard(out.len() as u32, at..ROWS.min(at + size), i % 10 == 3 && size < 1000));
+        let only = match i % 10 {
+            3 if size < 1_000 => Some(Segment::Test),
+            7 if size < 1_000 => Some(Segment::Validation),
+            _ => None,
+        };
+        out.push(shard(out.len() as u32, at..ROWS.min(at + size), only));
     }
-    out.push(shard(out.len() as u32, 0..0, false));
+    out.push(shard(out.len() as u32, 0..0, None));
     out
 }

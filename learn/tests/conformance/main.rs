@@ -152,7 +152,10 @@ fn bad_data_is_a_clear_error() {
                 s.target.iter_mut().flat_map(|y| y.iter_mut()).take(usize::from(s.index < 2)).for_each(|y| *y = f64::NAN)
             };
             refused(spec, target, &["2 of ", "no finite target"]);
-            let weight = |s: &mut EncodedShard| s.weight.iter_mut().flat_map(|w| w.iter_mut()).take(1).for_each(|w| *w = -1.0);
+            let weight = |s: &mut EncodedShard| {
+                // A shard's first row, if it is one of training.
+                s.weight.iter_mut().flat_map(|w| w.iter_mut()).take(s.bounds[1].min(1)).for_each(|w| *w = -1.0);
+            };
             refused(spec, weight, &["missing, infinite or negative weight"]);
             refused(spec, |s| s.weight = Some(vec![0.0; s.rows].into()), &["the weights of all", "are 0"]);
             let task = task_of(&spec.name, &spec.params);
