@@ -12,7 +12,8 @@ import pyarrow.dataset as ds
 
 @dataclass
 class Set:
-    """Rows x columns; `fold` is the fold that a row tests: those with one fold keep their other rows for training."""
+    """Rows x columns; `fold` is the fold that a row tests: those with one fold keep their other rows for training. Metrics
+    are means over models with these numbers of bins."""
 
     name: str
     task: str
@@ -21,6 +22,7 @@ class Set:
     fold: np.ndarray
     categories: list[str] = field(default_factory=list)
     query: np.ndarray | None = None
+    bins: tuple[int, ...] = (255,)
 
     @property
     def folds(self) -> list[int]:
@@ -40,7 +42,8 @@ def higgs(rows: int) -> Set:
     x[:, 15] = x[:, 2] * x[:, 3]
     score = 0.8 * x[:, 0] * x[:, 2] - 0.7 * (x[:, 14] > 1.3) + 0.5 * x[:, 8] - 0.4 * x[:, 5] ** 2 + 0.3 * x[:, 15] - 0.2
     y = (rng.random(rows) < 1 / (1 + np.exp(-score))).astype(np.int64)
-    return Set("higgs-like", "binary", {f"x{j}": x[:, j] for j in range(28)}, y, rng.permutation(rows) % 5)
+    # Each program alone moves by 0.001 to 0.003 AUC with the number of bins.
+    return Set("higgs-like", "binary", {f"x{j}": x[:, j] for j in range(28)}, y, rng.permutation(rows) % 5, bins=(255, 250, 245, 240))
 
 
 def card_fraud(rows: int, sheaf: str, folder: str) -> Set:
