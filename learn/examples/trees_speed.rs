@@ -224,7 +224,7 @@ fn splits(level: Level, bins: &Bins, binned: &Binned, pairs: &[u64]) -> [f64; 2]
         let whole = Whole {
             rows,
             total: sums.feature(0).total(),
-            scale: Scale { gradient: 1.0, hessian: 0.25 },
+            scale: Scale { gradient: 1.0, hessian: 0.25, dispersion: 1.0 },
             bounds: [f64::NEG_INFINITY, f64::INFINITY],
         };
         let node = Node { sums: &sums, first: 0, whole };

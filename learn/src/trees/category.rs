@@ -137,7 +137,7 @@ fn set(bins: impl IntoIterator<Item = u8>) -> Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trees::split::{Node, Scale};
+    use crate::trees::split::{Scale, Whole};
 
     const BINS: usize = 200;
     const ROWS: i64 = 400;
@@ -177,7 +177,7 @@ mod tests {
         let most = f64::from(crate::trees::histogram::UNITS) / 1_000.0;
         let scale = Scale { gradient: most, hessian: most, dispersion };
         let bounds = [f64::NEG_INFINITY, f64::INFINITY];
-        Sides::new(&rules(), Node { sums: &[], first: 0, rows: BINS as u64 * ROWS as u64, total, scale, bounds })
+        Sides::new(&rules(), &Whole { rows: BINS as u64 * ROWS as u64, total, scale, bounds })
     }
 
     fn found(spread: f64, dispersion: f64) -> Option<Found> {
