@@ -15,7 +15,7 @@ use sheaf_learn::algorithm::{LearnError, Progress};
 use sheaf_learn::algorithms::gradient_boosting::from_params;
 use sheaf_learn::kernels::Level;
 use sheaf_learn::model::Model;
-use sheaf_learn::program::{Local, ProgramSpec, catch_up};
+use sheaf_learn::program::{Local, Partial, ProgramSpec, catch_up};
 use sheaf_learn::shard::{Column, EncodedShard, Feature, FeatureKind, Schema};
 use sheaf_learn::trees::CELLS;
 use sheaf_learn::trees::bins::{Bins, FeatureBins};
@@ -274,10 +274,14 @@ fn fit(shards: &[EncodedShard], shape: Shape) -> Result<(), Box<dyn std::error::
         }
         drop(step);
         let work = now(start) - begun;
-        let bytes = if count == trees { total.as_ref().map_or(0, |t| t.encode().len()) } else { 0 };
+        // What is sent is made and read as between processes.
+        let sent = now(start);
+        let bytes = total.map(Partial::into_bytes);
+        let total = bytes.as_deref().map(|bytes| program.read(bytes)).transpose()?;
+        let (bytes, sent) = (bytes.map_or(0, |bytes| bytes.len()), now(start) - sent);
         let decided = now(start);
         let progress = program.update(&mut state, total)?;
-        steps.push(Step { tree: count, work, decide: now(start) - decided, bytes });
+        steps.push(Step { tree: count, work, sent, decide: now(start) - decided, bytes });
         if progress == Progress::Done {
             break;
         }
@@ -322,6 +326,8 @@ struct Step {
     /// Chapters: 0 before the bins, then the number of the tree from 1 on.
     tree: usize,
     work: f64,
+    /// Partials to bytes and back.
+    sent: f64,
     decide: f64,
     bytes: usize,
 }
@@ -338,10 +344,12 @@ fn tell(steps: &[Step], rows: usize, columns: usize, trees: usize) {
     };
     let work: Vec<f64> = (0..most).map(|at| least(&|s| s.work, at)).collect();
     let decide: f64 = (0..most).map(|at| least(&|s| s.decide, at)).sum();
-    let mean: f64 = whole.iter().flat_map(|&t| of(t)).map(|s| s.work + s.decide).sum::<f64>() / 1e6 / whole.len().max(1) as f64;
+    let sent: f64 = (0..most).map(|at| least(&|s| s.sent, at)).sum();
+    let mean: f64 =
+        whole.iter().flat_map(|&t| of(t)).map(|s| s.work + s.sent + s.decide).sum::<f64>() / 1e6 / whole.len().max(1) as f64;
     println!(
-        "{rows} rows × {columns}, {trees} trees: CPU ms per tree {:.1} (workers {:.1}, coordinator {decide:.1}), mean {mean:.1}",
-        work.iter().sum::<f64>() + decide,
+        "{rows} rows × {columns}, {trees} trees: CPU ms per tree {:.1} (workers {:.1}, partials to bytes and back {sent:.1}, coordinator {decide:.1}), mean {mean:.1}",
+        work.iter().sum::<f64>() + sent + decide,
         work.iter().sum::<f64>(),
     );
     let steps: Vec<String> = work.iter().map(|w| format!("{w:.1}")).collect();

@@ -14,6 +14,9 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Wire for T {}
 pub trait Merge {
     /// Takes in the right neighbour.
     fn merge(&mut self, right: Self);
+
+    /// Called when nothing more is taken in, before it is sent: the same value, in the form that is sent.
+    fn settle(&mut self) {}
 }
 
 /// Adds a partial to a total, which may not be there yet.

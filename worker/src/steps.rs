@@ -186,13 +186,13 @@ impl Steps {
                 let (partials, rows) = round.partials(ranges)?;
                 let (compute_ns, began) = (nanos(began), Instant::now());
                 let blocks = merged(leaves, ranges, partials, |a, b| Ok(self.program.merge(a, b)?))?;
-                let encode = |(block, value): (Block, Option<Partial>)| (block, value.map(|v| v.encode()));
+                let encode = |(block, value): (Block, Option<Partial>)| (block, value.map(Partial::into_bytes));
                 (blocks.into_par_iter().map(encode).collect(), rows, compute_ns, began)
             }
             Exchange::Sum => {
                 let (blocks, rows) = round.sums(ranges, leaves)?;
                 let (compute_ns, began) = (nanos(began), Instant::now());
-                let encode = |(block, sum): (Block, Option<Summed<Partial>>)| (block, sum.map(|sum| sum.value.encode()));
+                let encode = |(block, sum): (Block, Option<Summed<Partial>>)| (block, sum.map(|sum| sum.value.into_bytes()));
                 (blocks.into_par_iter().map(encode).collect(), rows, compute_ns, began)
             }
         };

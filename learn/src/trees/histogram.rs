@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::layout::{Binned, HALF, PER_WORD};
+use super::layout::{Binned, HALF, PER_WORD, turn};
 use super::sums::Sums;
 use super::{CELLS, MOST_ROWS};
 use crate::kernels::level::prefetch;
@@ -75,6 +75,8 @@ pub struct Histogram {
     features: usize,
     rows: u64,
     packed: Vec<u64>,
+    /// Whether the packed cells of a feature stand as rows have them: [`turn`].
+    turned: bool,
     /// Rows in `packed`.
     pending: usize,
     /// Empty until something is flushed.
@@ -210,16 +212,39 @@ impl Histogram {
         if self.pending + rows > FLUSH {
             self.flush();
         }
+        self.turn(true);
         self.pending += rows;
     }
 
-    /// The same with no row waiting.
+    /// Puts packed cells where rows have them, or in the order of bins.
+    fn turn(&mut self, turned: bool) {
+        if self.turned == turned {
+            return;
+        }
+        self.turned = turned;
+        if self.pending == 0 {
+            return;
+        }
+        for (j, cells) in self.packed.as_chunks_mut::<CELLS>().0.iter_mut().enumerate() {
+            let lines = cells.as_chunks_mut::<LINE>().0;
+            let by = usize::from(turn(self.first + j)) / LINE;
+            (0..lines.len()).filter(|line| line ^ by > *line).for_each(|line| lines.swap(line, line ^ by));
+        }
+    }
+
+    /// Has all rows in their cells, in the order of bins.
+    pub(super) fn settle(&mut self) {
+        self.drain();
+        self.turn(false);
+    }
+
+    /// The same after [`Histogram::settle`].
     pub(super) fn settled(&self) -> std::borrow::Cow<'_, Self> {
-        if self.queue.pairs.is_empty() {
+        if self.queue.pairs.is_empty() && !self.turned {
             return std::borrow::Cow::Borrowed(self);
         }
         let mut out = self.clone();
-        out.drain();
+        out.settle();
         std::borrow::Cow::Owned(out)
     }
 
@@ -235,11 +260,13 @@ impl Histogram {
         if self.pending + other.pending > FLUSH {
             self.flush();
         }
-        if self.packed.is_empty() || self.pending == 0 {
+        if self.pending == 0 {
             std::mem::swap(&mut self.packed, &mut other.packed);
             std::mem::swap(&mut self.pending, &mut other.pending);
+            std::mem::swap(&mut self.turned, &mut other.turned);
         }
         if other.pending > 0 {
+            other.turn(self.turned);
             self.packed.iter_mut().zip(&other.packed).for_each(|(a, b)| *a = a.wrapping_add(*b));
             self.pending += other.pending;
         }
@@ -255,7 +282,7 @@ impl Histogram {
 
     /// The sums, `CELLS` per feature.
     pub fn into_sums(mut self) -> Sums {
-        self.drain();
+        self.settle();
         if self.rows <= FLUSH as u64 {
             self.packed.resize(self.features * CELLS, 0);
             return Sums::Packed(self.packed);
@@ -291,6 +318,7 @@ impl Histogram {
         if self.pending == 0 {
             return;
         }
+        self.turn(false);
         if self.wide.is_empty() {
             self.wide = vec![[0; 2]; self.features * CELLS];
         }
@@ -336,6 +364,8 @@ struct Block<'a> {
     rows: &'a [u16],
 }
 
+/// Cells of a line of the cache.
+const LINE: usize = 8;
 /// Cells of the features of a word.
 const WORD_CELLS: usize = PER_WORD * CELLS;
 
@@ -389,10 +419,10 @@ impl Block<'_> {
 /// Some features, one by one, as far as they are in a range.
 fn add_some(binned: &Binned, pairs: &[u64], rows: &[u16], features: &[u32], range: Range<usize>, cells: &mut [u64]) {
     for feature in features.iter().map(|&j| j as usize).filter(|j| range.contains(j)) {
-        let column = binned.column(feature);
+        let (column, turn) = (binned.column(feature), turn(feature));
         let cells = &mut cells[(feature - range.start) * CELLS..][..CELLS];
         for &row in rows {
-            let cell = &mut cells[usize::from(column[usize::from(row)])];
+            let cell = &mut cells[usize::from(column[usize::from(row)] ^ turn)];
             *cell = cell.wrapping_add(pairs[usize::from(row)]);
         }
     }

@@ -17,6 +17,14 @@ struct Line([u64; 8]);
 /// Words of half a line: histograms take in as many at once.
 pub(super) const HALF: usize = 4;
 
+/// What a feature's bins are XORed with in the rows. Where most rows have one bin of many features (missing values,
+/// zeros), those cells would otherwise lie whole powers of two apart and drive each other out of the cache. Whole lines of
+/// cells change places, so that they are as easily put back.
+#[inline(always)]
+pub(super) const fn turn(feature: usize) -> u8 {
+    (feature / 2 % 16 * 8) as u8
+}
+
 /// Binned rows.
 #[derive(Debug)]
 pub struct Binned {
@@ -70,8 +78,8 @@ impl Binned {
         self.stride
     }
 
-    /// Bins by row: byte `j % 8` of word `stride · row + j / 8` is the bin of feature `j`.
-    pub fn words(&self) -> &[u64] {
+    /// Bins by row: byte `j % 8` of word `stride · row + j / 8` is the bin of feature `j`, XORed with [`turn`].
+    pub(super) fn words(&self) -> &[u64] {
         flat(&self.lines)
     }
 
@@ -83,7 +91,7 @@ impl Binned {
     /// Bin of a feature in a row.
     #[inline(always)]
     pub fn bin(&self, row: usize, feature: usize) -> u8 {
-        (self.words()[row * self.stride + feature / PER_WORD] >> (feature % PER_WORD * 8)) as u8
+        (self.words()[row * self.stride + feature / PER_WORD] >> (feature % PER_WORD * 8)) as u8 ^ turn(feature)
     }
 
     /// Bytes on the heap.
@@ -107,10 +115,11 @@ fn stride(features: usize) -> usize {
 /// Up to eight columns into word `w` of every row.
 fn transpose(columns: &[u8], rows: usize, w: usize, stride: usize, lines: &mut [Line]) {
     let columns: Vec<&[u8]> = columns.chunks(rows.max(1)).collect();
+    let turned = (0..columns.len()).fold(0, |word, k| word | u64::from(turn(w * PER_WORD + k)) << (8 * k));
     for row in 0..rows {
-        let mut word = 0;
+        let mut word = turned;
         for (k, column) in columns.iter().enumerate() {
-            word |= u64::from(column[row]) << (8 * k);
+            word ^= u64::from(column[row]) << (8 * k);
         }
         let at = row * stride + w;
         lines[at / 8].0[at % 8] = word;

@@ -221,7 +221,7 @@ pub(super) fn goes_left(tree: &Tree, split: usize, bits: u32) -> bool {
 struct Step {
     threshold: f32,
     /// Column, and in the highest bits whether missing values go left and whether the split is of categories; then the bits
-    /// of the threshold are the number of its set.
+    /// of the threshold say where its set stands.
     feature: u32,
     /// Right child, left child.
     next: [u32; 2],
@@ -234,19 +234,26 @@ const CATEGORIES: u32 = 1 << 30;
 /// Bits that name the column.
 const COLUMN: u32 = CATEGORIES - 1;
 
-/// Slots that go left, a bit each.
-struct Slots(Vec<u64>);
+/// Slots that go left, set after set: the place that all higher ones share, then a bit for each place. A slot's place is
+/// the one after its number, so that "no slot" has the first. The first set is empty.
+struct Sets(Vec<u64>);
 
-impl Slots {
-    fn new(slots: &[u32]) -> Self {
-        let words = slots.iter().max().map_or(0, |most| *most as usize / 64 + 1);
-        let mut bits = vec![0; words];
-        slots.iter().for_each(|slot| bits[*slot as usize / 64] |= 1 << (slot % 64));
-        Self(bits)
+impl Sets {
+    /// Where a set stands.
+    fn push(&mut self, slots: &[u32], missing_left: bool) -> u32 {
+        let (at, most) = (self.0.len(), slots.iter().max().map_or(0, |slot| slot + 1) + 1);
+        self.0.push(u64::from(most));
+        self.0.resize(at + 2 + most as usize / 64, 0);
+        let bits = &mut self.0[at + 1..];
+        bits[0] |= u64::from(missing_left);
+        slots.iter().map(|slot| slot + 1).for_each(|place| bits[place as usize / 64] |= 1 << (place % 64));
+        at as u32
     }
 
-    fn has(&self, slot: u32) -> bool {
-        self.0.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    #[inline(always)]
+    fn has(&self, at: u32, slot: u32) -> bool {
+        let place = u64::from(slot.wrapping_add(1)).min(self.0[at as usize]);
+        self.0[at as usize + 1 + place as usize / 64] >> (place % 64) & 1 == 1
     }
 }
 
@@ -255,22 +262,21 @@ struct Walker<'a> {
     tree: &'a Tree,
     steps: Vec<Step>,
     /// Of the splits of categories.
-    sets: Vec<Slots>,
+    sets: Sets,
 }
 
 impl<'a> Walker<'a> {
     fn new(tree: &'a Tree) -> Self {
         let splits = tree.splits();
         let place = |child: i32| if child < 0 { splits as u32 + !child as u32 } else { child as u32 };
-        let (mut steps, mut sets) = (Vec::with_capacity(2 * splits + 1), Vec::new());
+        let (mut steps, mut sets) = (Vec::with_capacity(2 * splits + 1), Sets(vec![0; 2]));
         for i in 0..splits {
             let mut feature = tree.feature[i] | if tree.missing_left[i] { MISSING_LEFT } else { 0 };
             let next = [place(tree.right[i]), place(tree.left[i])];
             let mut threshold = tree.threshold[i] as f32;
             if tree.categorical[i] {
                 feature |= CATEGORIES;
-                threshold = f32::from_bits(sets.len() as u32);
-                sets.push(Slots::new(&tree.slots[i]));
+                threshold = f32::from_bits(sets.push(&tree.slots[i], tree.missing_left[i]));
             }
             steps.push(Step { threshold, feature, next });
         }
@@ -282,18 +288,42 @@ impl<'a> Walker<'a> {
 
     /// The leaf of every row of a block.
     fn leaves(&self, block: &Block) -> [u32; ROWS] {
-        match self.sets.is_empty() {
-            true => self.leaves_by(block, Self::goes_by_number),
-            false => self.leaves_by(block, |step, bits| match step.feature & CATEGORIES {
-                0 => Self::goes_by_number(step, bits),
-                _ => self.goes_by_set(step, bits),
-            }),
+        if self.tree.categorical.iter().any(|&categorical| categorical) {
+            self.leaves_by_set(block)
+        } else {
+            self.leaves_by_number(block)
         }
     }
 
-    /// The leaves where `goes_left` says where a value goes.
-    #[inline(always)]
-    fn leaves_by(&self, block: &Block, goes_left: impl Fn(Step, u32) -> bool) -> [u32; ROWS] {
+    /// The leaves of a tree with splits of categories. Such trees are much deeper in some places than in others: rows that
+    /// have come to a leaf are left out.
+    fn leaves_by_set(&self, block: &Block) -> [u32; ROWS] {
+        let splits = self.tree.splits() as u32;
+        let mut at = [0; ROWS];
+        let mut open: [u16; ROWS] = std::array::from_fn(|row| row as u16);
+        let mut count = if splits == 0 { 0 } else { block.rows };
+        while count > 0 {
+            let mut left = 0;
+            for i in 0..count {
+                let row = usize::from(open[i]);
+                let step = self.steps[at[row] as usize];
+                let bits = block.values[row * block.features + (step.feature & COLUMN) as usize];
+                // Both, without a branch: which one counts is as random as the rows.
+                let is_set = step.feature & CATEGORIES != 0;
+                let set = if is_set { step.threshold.to_bits() } else { 0 };
+                let goes_left = (is_set & self.sets.has(set, bits)) | (!is_set & Self::goes_by_number(step, bits));
+                let next = step.next[usize::from(goes_left)];
+                at[row] = next;
+                open[left] = row as u16;
+                left += usize::from(next < splits);
+            }
+            count = left;
+        }
+        at.map(|node| node.saturating_sub(splits))
+    }
+
+    /// The leaves of a tree without categories.
+    fn leaves_by_number(&self, block: &Block) -> [u32; ROWS] {
         let mut out = [0; ROWS];
         let splits = self.tree.splits() as u32;
         if splits == 0 {
@@ -309,7 +339,7 @@ impl<'a> Walker<'a> {
                 for l in 0..STEP {
                     let step = self.steps[at[l] as usize];
                     let bits = values[l * block.features + (step.feature & COLUMN) as usize];
-                    at[l] = step.next[usize::from(goes_left(step, bits))];
+                    at[l] = step.next[usize::from(Self::goes_by_number(step, bits))];
                     moving |= at[l] < splits;
                 }
             }
@@ -322,13 +352,5 @@ impl<'a> Walker<'a> {
     fn goes_by_number(step: Step, bits: u32) -> bool {
         let x = f32::from_bits(bits);
         (x <= step.threshold) | (x.is_nan() & (step.feature & MISSING_LEFT != 0))
-    }
-
-    #[inline(always)]
-    fn goes_by_set(&self, step: Step, bits: u32) -> bool {
-        match bits {
-            NO_SLOT => step.feature & MISSING_LEFT != 0,
-            slot => self.sets[step.threshold.to_bits() as usize].has(slot),
-        }
     }
 }

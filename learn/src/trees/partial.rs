@@ -99,6 +99,12 @@ impl Merge for Extent {
 }
 
 impl Merge for Partial {
+    fn settle(&mut self) {
+        if let Partial::Level(histograms) = self {
+            histograms.iter_mut().for_each(Histogram::settle);
+        }
+    }
+
     fn merge(&mut self, right: Self) {
         match (&mut *self, right) {
             (Partial::Fault(a), Partial::Fault(b)) => keep_least(a, b),
