@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use sheaf_coordinator::{CHECKPOINT_EVERY, Coordinator, CoordinatorOptions};
+use sheaf_dataflow::scratch::Scratch;
 use sheaf_dataflow::stores::StoreOptions;
 use sheaf_proto::MAX_MESSAGE_BYTES;
 use sheaf_proto::v1::job_service_client::JobServiceClient;
@@ -21,7 +22,6 @@ use sheaf_runtime::retry::Backoff;
 use sheaf_runtime::secret::{SECRET_VARIABLE, Secret};
 use sheaf_runtime::shutdown::{Asked, Shutdown};
 use sheaf_runtime::telemetry;
-use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -73,14 +73,14 @@ pub struct Embedded {
     slots: JoinSet<anyhow::Result<()>>,
     stop: watch::Sender<Asked>,
     given_up: watch::Receiver<Option<String>>,
-    _state: TempDir,
+    _state: Scratch,
 }
 
 impl Embedded {
     /// Starts the coordinator and the worker processes; does not wait for them to join.
     pub async fn start(options: EmbeddedOptions) -> anyhow::Result<Self> {
         let secret = Secret::generate().context("draw the run's secret")?;
-        let state = tempfile::Builder::new().prefix("sheaf-run-").tempdir().context("create the run's state folder")?;
+        let state = Scratch::new(None, "sheaf-run-").context("create the run's state folder")?;
         let coordinator = CoordinatorOptions {
             listen: ([127, 0, 0, 1], 0).into(),
             state: state.path().join("log"),

@@ -32,6 +32,7 @@ pub mod rows;
 mod rowwise;
 mod scan;
 pub mod score;
+pub mod scratch;
 pub mod session;
 pub mod sink;
 pub mod split;

@@ -1,7 +1,8 @@
 //! Endings: a deadline, an interrupt, workers that cannot live, a killed parent. Each ends soon with its exit
-//! code; nothing is published and no process is left. And what is no ending: the death of all workers.
+//! code; nothing is published, no process is left, and no folder for long. And what is no ending: the death of all workers.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -113,4 +114,41 @@ fn workers_end_with_the_run_that_started_them() {
     Command::new("kill").args(["-9", &child.id().to_string()]).status().unwrap();
     collect(child, began);
     wait_for("the workers to end", || left.iter().all(|pid| !alive(*pid)).then_some(()));
+}
+
+/// A worker that finds no coordinator, once it has made its folders below `temporary`.
+fn waiting_worker(sheaf: &Sheaf, temporary: &Path) -> Child {
+    let mut command = sheaf.command(&["worker", "--join", "127.0.0.1:1"]);
+    command.env("SHEAF_SECRET", "00".repeat(32)).env("SHEAF_CONFIG_DIR", sheaf.folder()).env("TMPDIR", temporary);
+    command.stdout(Stdio::null()).stderr(std::fs::File::create(sheaf.folder().join("log.txt")).unwrap());
+    let child = command.spawn().unwrap();
+    wait_for("the worker to try", || said(sheaf).contains("not in the cluster").then_some(()));
+    child
+}
+
+/// The folders of processes below `temporary`; where workers find each other is nobody's own.
+fn scratch(temporary: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(temporary).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<_> = entries.filter(|path| !path.to_string_lossy().contains("sheaf-exchange-")).collect();
+    folders.sort();
+    folders
+}
+
+#[test]
+fn what_a_killed_worker_leaves_goes_with_the_next_one() {
+    let sheaf = Sheaf::new(env!("CARGO_BIN_EXE_sheaf-under-test"));
+    let temporary = sheaf.folder().join("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    let mut killed = waiting_worker(&sheaf, &temporary);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let left = scratch(&temporary);
+    assert_eq!(left.len(), 2, "shards and sockets: {left:?}");
+    let next = waiting_worker(&sheaf, &temporary);
+    let now = scratch(&temporary);
+    Command::new("kill").args(["-TERM", &next.id().to_string()]).status().unwrap();
+    assert_eq!(collect(next, Instant::now()).code, 0, "{}", said(&sheaf));
+    assert_eq!(now.len(), 2, "{now:?}");
+    assert!(left.iter().all(|folder| !now.contains(folder)), "{left:?} and then {now:?}");
+    assert_eq!(scratch(&temporary), Vec::<PathBuf>::new());
 }

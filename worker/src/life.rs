@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use sheaf_dataflow::scratch::Scratch;
 use sheaf_dataflow::stores::{StoreOptions, Stores};
 use sheaf_learn::kernels::Level;
 use sheaf_runtime::admin::{Admin, check_address};
@@ -122,11 +123,7 @@ pub fn run(options: WorkerOptions) -> anyhow::Result<Ended> {
     let reading =
         tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().thread_name("reading").build()?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("compute-{i}")).build()?;
-    let spill = match &options.spill {
-        Some(folder) => tempfile::Builder::new().prefix("sheaf-spill-").tempdir_in(folder),
-        None => tempfile::Builder::new().prefix("sheaf-spill-").tempdir(),
-    }
-    .context("create the spill folder")?;
+    let spill = Scratch::new(options.spill.as_deref(), "sheaf-spill-").context("create the spill folder")?;
     let level = match &options.kernel_level {
         Some(name) => Level::named(name)?,
         None => Level::detect(),

@@ -9,6 +9,7 @@ use sheaf_dataflow::dataset::{Counted, Dataset};
 use sheaf_dataflow::job::{Details, Job, Param, Table};
 use sheaf_dataflow::plan::{Needs, Planned, plan};
 use sheaf_dataflow::reader::Reader;
+use sheaf_dataflow::scratch::Scratch;
 use sheaf_dataflow::sink::materialise;
 use sheaf_dataflow::stores::Stores;
 use sheaf_runtime::artifact::Artifact;
@@ -50,7 +51,7 @@ pub async fn predict(args: PredictArgs) -> Result<Exit, Failure> {
     let options = setup::store_options(&store, &roots)?;
     let progress = if args.local.quiet { Progress::quiet() } else { Progress::stderr() };
     let Some(workers) = args.workers else {
-        let scratch = tempfile::Builder::new().prefix("sheaf-predict-").tempdir();
+        let scratch = Scratch::new(None, "sheaf-predict-");
         let scratch = scratch.map_err(|e| Failure::new(Exit::Failed, format!("create a temporary folder: {e}")))?;
         let mut options = options;
         options.local_roots.push(scratch.path().to_owned());

@@ -54,6 +54,7 @@ pub use scheduler::{Scheduler, Signal};
 use crate::error::DataError;
 use crate::job::JobError;
 use crate::query::JOB_PATH;
+use crate::scratch::Scratch;
 use crate::sql;
 use crate::stores::Stores;
 use relay::Relays;
@@ -64,14 +65,14 @@ pub struct Queries {
     scheduler: Scheduler,
     stores: Stores,
     relays: Relays,
-    _copies: Arc<tempfile::TempDir>,
+    _copies: Arc<Scratch>,
 }
 
 impl Queries {
     /// Starts without workers.
     pub async fn start(stores: Stores, peers: Arc<dyn Peers>) -> Result<Self, DataError> {
         let spill = |source| DataError::Spill { action: "create a folder", source };
-        let copies = tempfile::Builder::new().prefix("sheaf-copies-").tempdir().map_err(spill)?;
+        let copies = Scratch::new(None, "sheaf-copies-").map_err(spill)?;
         let depot = depot::Depot::new(stores.clone(), copies.path().to_owned());
         let relays = Relays::new(peers, depot, Handle::current()).map_err(spill)?;
         Ok(Self { scheduler: Scheduler::start(&stores).await?, stores, relays, _copies: Arc::new(copies) })

@@ -37,6 +37,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::config::MAX_MESSAGE_BYTES;
 use super::depot::Depot;
+use crate::scratch::Scratch;
 
 /// Another worker, as far as rows are asked of it.
 #[async_trait]
@@ -98,7 +99,7 @@ pub(super) struct Relays {
 struct Inner {
     peers: Arc<dyn Peers>,
     depot: Depot,
-    folder: tempfile::TempDir,
+    folder: Scratch,
     /// Where relays live: a task's own runtime may end before they do.
     runtime: Handle,
     relays: Mutex<HashMap<String, Arc<OnceCell<Relay>>>>,
@@ -118,7 +119,7 @@ impl fmt::Debug for Relays {
 impl Relays {
     /// With sockets in a folder of their own that nobody else can open.
     pub(super) fn new(peers: Arc<dyn Peers>, depot: Depot, runtime: Handle) -> std::io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("sheaf-").tempdir()?;
+        let folder = Scratch::new(None, "sheaf-relay-")?;
         Ok(Self { inner: Arc::new(Inner { peers, depot, folder, runtime, relays: Mutex::default() }) })
     }
 
