@@ -4,6 +4,7 @@
 //! everything in it can be made again.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,11 +31,18 @@ struct Inner {
     parts: Mutex<BTreeMap<PartKey, Part>>,
 }
 
-/// A part of all shards that have it, and how many open stages use it.
+/// A part of all shards that have it, how many open stages use it, and which shards their steps need now.
 #[derive(Default)]
 struct Part {
     users: usize,
+    needed: Vec<Arc<[Range<u32>]>>,
     shards: BTreeMap<u32, Entry>,
+}
+
+impl Part {
+    fn is_needed(&self, index: u32) -> bool {
+        self.needed.iter().any(|ranges| ranges.iter().any(|range| range.contains(&index)))
+    }
 }
 
 /// Keeps parts from being forgotten for want of memory, as long as it lives.
@@ -49,6 +57,58 @@ impl Drop for InUse {
         for key in &self.keys {
             if let Some(part) = parts.get_mut(key) {
                 part.users -= 1;
+            }
+        }
+    }
+}
+
+impl InUse {
+    /// Says that a step is about to read shards of the parts. Whoever says so before it looks what is missing finds
+    /// all of them until it is done with them.
+    pub fn needs(&self, ranges: &[Range<u32>]) -> Needed {
+        let ranges: Arc<[Range<u32>]> = ranges.into();
+        let mut parts = self.cache.parts();
+        for key in &self.keys {
+            parts.entry(Arc::clone(key)).or_default().needed.push(Arc::clone(&ranges));
+        }
+        drop(parts);
+        Needed { cache: self.cache.clone(), keys: self.keys.clone(), ranges }
+    }
+
+    /// Forgets the parts of one shard, but those that a step needs.
+    pub fn forget(&self, index: u32) {
+        let mut parts = self.cache.parts();
+        let idle = |key: &PartKey| {
+            let part = parts.get_mut(key).filter(|part| !part.is_needed(index))?;
+            part.shards.remove(&index)
+        };
+        let forgotten: Vec<Option<Entry>> = self.keys.iter().map(idle).collect();
+        drop(parts);
+        // A file may be removed: that goes without the lock.
+        drop(forgotten);
+    }
+}
+
+/// Keeps shards from being forgotten by other stages, or by an earlier order of the same one, as long as it lives.
+pub struct Needed {
+    cache: ShardCache,
+    keys: Vec<PartKey>,
+    ranges: Arc<[Range<u32>]>,
+}
+
+impl Needed {
+    /// The shards.
+    pub fn ranges(&self) -> &[Range<u32>] {
+        &self.ranges
+    }
+}
+
+impl Drop for Needed {
+    fn drop(&mut self) {
+        let mut parts = self.cache.parts();
+        for key in &self.keys {
+            if let Some(part) = parts.get_mut(key) {
+                part.needed.retain(|needed| !Arc::ptr_eq(needed, &self.ranges));
             }
         }
     }
@@ -191,15 +251,6 @@ impl ShardCache {
         }
     }
 
-    /// Forgets parts of one shard.
-    pub fn remove_shard(&self, keys: &[PartKey], index: u32) {
-        let mut parts = self.parts();
-        let removed: Vec<Option<Entry>> =
-            keys.iter().map(|key| parts.get_mut(key).and_then(|part| part.shards.remove(&index))).collect();
-        drop(parts);
-        drop(removed);
-    }
-
     /// Bytes in memory and on disk.
     pub fn sizes(&self) -> (u64, u64) {
         let spilled = |entry: &Entry| if let Entry::Spilled(spilled) = entry { spilled.bytes() } else { 0 };
@@ -295,9 +346,32 @@ mod tests {
         let both = keys(&["a", "b"]);
         insert(&cache, &both, 3);
         assert!(cache.get(&both, 3).unwrap().is_some());
-        cache.remove_shard(&both[1..], 3);
+        cache.in_use(&both[1..]).forget(3);
         assert!(cache.get(&both, 3).unwrap().is_none());
         assert_eq!(cache.missing(&both, 3..4), vec![(3, vec![1])]);
         assert_eq!(cache.sizes(), (BYTES, 0));
+    }
+
+    /// Stages of several jobs share columns; each forgets shards after its own steps.
+    #[test]
+    fn what_a_step_needs_is_not_forgotten_by_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ShardCache::new(MemoryBudget::new(1 << 20), folder.path());
+        let (one, other) = (keys(&["target of one", "column"]), keys(&["column", "target of other"]));
+        let all = keys(&["target of one", "column", "target of other"]);
+        (0..4).for_each(|index| insert(&cache, &all, index));
+        let (using, used) = (cache.in_use(&one), cache.in_use(&other));
+        let (first, again) = (used.needs(&[0..1, 2..3]), used.needs(&[2..3, 3..4]));
+        assert_eq!(first.ranges(), [0..1, 2..3]);
+        (0..3).for_each(|index| using.forget(index));
+        assert!(cache.missing(&other, [0, 2, 3].into_iter()).is_empty(), "a step needs them");
+        assert_eq!(cache.missing(&one, 0..4), vec![(0, vec![0]), (1, vec![0, 1]), (2, vec![0])]);
+        // A later order for a shard keeps it beyond the end of the first.
+        drop(first);
+        (0..3).for_each(|index| used.forget(index));
+        assert_eq!(cache.missing(&other, 0..4), vec![(0, vec![0, 1]), (1, vec![0, 1])]);
+        drop(again);
+        used.forget(2);
+        assert_eq!(cache.missing(&other, 2..4), vec![(2, vec![0, 1])]);
     }
 }

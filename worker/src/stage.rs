@@ -162,14 +162,15 @@ impl StageRunner {
     ) -> Result<(), ShardFault> {
         let first = ranges.first().map_or(0, |r| r.start);
         let began = Instant::now();
+        let needed = steps.needs(ranges);
         self.prepare(ranges).await?;
         answer.read_ns = nanos(began);
         let reading = steps.read_chapters(&mut told, &self.bench.cache).await;
         let reading = reading.map_err(|fault| ShardFault { shard: first, fault })?;
-        let (steps, bench, leaves, wanted) = (Arc::clone(steps), self.bench.clone(), self.leaves, ranges.to_vec());
+        let (steps, bench, leaves) = (Arc::clone(steps), self.bench.clone(), self.leaves);
         let (send, done) = tokio::sync::oneshot::channel();
         self.bench.pool.spawn(move || {
-            let work = std::panic::AssertUnwindSafe(|| steps.blocks(&bench, leaves, &wanted, &told, &reading));
+            let work = std::panic::AssertUnwindSafe(|| steps.blocks(&bench, leaves, needed, &told, &reading));
             let result = std::panic::catch_unwind(work).unwrap_or_else(|_| {
                 Err(ShardFault { shard: first, fault: retryable("a partial panicked; see the worker's log") })
             });

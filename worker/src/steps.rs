@@ -20,7 +20,7 @@ use sheaf_runtime::fault::Fault;
 use sheaf_runtime::memory::Grant;
 use tokio::sync::{OnceCell, OwnedRwLockReadGuard, RwLock};
 
-use crate::cache::{InUse, PartKey, ShardCache};
+use crate::cache::{InUse, Needed, PartKey, ShardCache};
 use crate::parts::put_together;
 use crate::stage::{Bench, Leaf, ShardFault, merged, nanos, retryable};
 use crate::sums::{Room, Summed, sums};
@@ -48,7 +48,7 @@ pub(crate) struct Steps {
     frame: (Vec<Part>, Vec<PartKey>),
     /// Keys of the columns.
     columns: Vec<PartKey>,
-    _in_use: InUse,
+    in_use: InUse,
     pub(crate) boundaries: Vec<u32>,
     program: Box<dyn Program>,
     /// Decoded once for all steps. A step that was given up may still read them: whoever adds some waits for it.
@@ -99,7 +99,7 @@ impl Steps {
         Ok(Self {
             frame: besides.map(|(part, key)| (*part, Arc::clone(key))).unzip(),
             columns: columns.map(|(_, key)| Arc::clone(key)).collect(),
-            _in_use: bench.cache.in_use(&keys),
+            in_use: bench.cache.in_use(&keys),
             boundaries: dataset.boundaries(),
             dataset: Arc::new(dataset),
             view,
@@ -156,6 +156,11 @@ impl Steps {
         Ok(Reading(Arc::clone(&self.chapters).read_owned().await))
     }
 
+    /// Says that a step is about to read shards.
+    pub(crate) fn needs(&self, ranges: &[Range<u32>]) -> Needed {
+        self.in_use.needs(ranges)
+    }
+
     fn locals(&self) -> MutexGuard<'_, BTreeMap<u32, (Local, Grant)>> {
         self.locals.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -167,15 +172,16 @@ impl Steps {
         Ok((put_together(index, parts.iter().copied().zip(found.values))?, found.grant))
     }
 
-    /// The blocks of `ranges` for a step, encoded.
+    /// The blocks of the needed shards for a step, encoded.
     pub(crate) fn blocks(
         &self,
         bench: &Bench,
         leaves: u32,
-        ranges: &[Range<u32>],
+        needed: Needed,
         told: &Told,
         reading: &Reading,
     ) -> Result<Computed, ShardFault> {
+        let ranges = needed.ranges();
         let first = ranges.first().map_or(0, |r| r.start);
         let at = |fault: Fault| ShardFault { shard: first, fault };
         let began = Instant::now();
@@ -196,21 +202,22 @@ impl Steps {
                 (blocks.into_par_iter().map(encode).collect(), rows, compute_ns, began)
             }
         };
+        drop(needed);
         if bench.paranoid {
-            self.forget_some(bench, &told.message);
+            self.forget_some(&told.message);
         }
         Ok(Computed { blocks, rows, compute_ns, merge_ns: nanos(began) })
     }
 
     /// Drops a third of the caches, chosen by the message's content: what is lost must be made again
-    /// with the same bits.
-    fn forget_some(&self, bench: &Bench, message: &[u8]) {
+    /// with the same bits. What another step is about to read stays.
+    fn forget_some(&self, message: &[u8]) {
         let salt = canonical::hash_bytes(message);
         let chosen = |shard: u32| canonical::hash_bytes(format!("{salt}{shard}").as_bytes()).as_bytes()[0].is_multiple_of(3);
         let shards: Vec<u32> = self.locals().keys().copied().filter(|s| chosen(*s)).collect();
         for shard in shards {
             self.locals().remove(&shard);
-            bench.cache.remove_shard(&self.keys, shard);
+            self.in_use.forget(shard);
         }
     }
 }

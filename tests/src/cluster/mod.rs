@@ -59,7 +59,6 @@ struct Seat {
 impl Cluster {
     /// Starts a coordinator and the workers, and waits until all have joined.
     pub fn start(program: &Path, setup: Setup) -> Self {
-        let paranoia = setup.paranoid.then(|| "left the cache before it was used".to_owned()).into_iter().collect();
         let folder = tempfile::Builder::new().prefix("sheaf-faults-").tempdir().unwrap();
         for name in ["logs", "state", "store", "spill", "data", "more"] {
             std::fs::create_dir_all(folder.path().join(name)).unwrap();
@@ -72,8 +71,7 @@ impl Cluster {
             address: ([127, 0, 0, 1], 0).into(),
             coordinator: None,
             workers: BTreeMap::new(),
-            // Paranoid workers drop shards at random, also under a second order for the same ones.
-            announced: paranoia,
+            announced: Vec::new(),
             finished: false,
         };
         cluster.start_coordinator();
