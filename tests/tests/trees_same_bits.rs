@@ -3,6 +3,8 @@
 //! values go in as they are; what is published predicts.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "trees_same_bits/objectives.rs"]
+mod objectives;
 #[path = "trees_same_bits/ranking.rs"]
 mod ranking;
 
