@@ -3,6 +3,15 @@
 
 use std::fmt::Write as _;
 
+/// Fields that hold much: decoded they are a part of what was received, not a copy of it.
+const LARGE: &[&str] = &[
+    ".sheaf.v1.BlockValue.value",
+    ".sheaf.v1.Compute.message",
+    ".sheaf.v1.FetchChaptersResponse.chapters",
+    ".sheaf.v1.FetchDocumentResponse.document",
+    ".sheaf.v1.FetchMessageResponse.message",
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["common", "workers", "jobs", "nodes", "queries"].map(|name| format!("sheaf/v1/{name}.proto"));
     for file in &files {
@@ -20,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     methods.push_str("]\n");
     let out = std::env::var("OUT_DIR")?;
     std::fs::write(std::path::Path::new(&out).join("methods.rs"), methods)?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    let builder = LARGE.iter().fold(tonic_prost_build::configure(), |builder, field| builder.bytes(field));
+    builder.compile_fds(descriptors)?;
     Ok(())
 }

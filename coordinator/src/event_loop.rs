@@ -9,7 +9,6 @@ pub use inputs::{Blocks, DriverOrder, Ended, Input, LoopHandle, Opening, Stop, c
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -46,7 +45,7 @@ struct StageEntry {
     opening: Opening,
     opened: Instant,
     step: Step,
-    message: Arc<Vec<u8>>,
+    message: Bytes,
     chapters: Vec<Bytes>,
     clock: Option<StepClock>,
     covered: u64,
@@ -143,7 +142,7 @@ impl EventLoop {
             Input::FetchMessage { stage, step, reply } => {
                 let entry = self.stages.get(&stage).filter(|entry| entry.step == step);
                 // The asker may have gone; its stream tells.
-                let _ = reply.send(entry.map(|entry| Arc::clone(&entry.message)));
+                let _ = reply.send(entry.map(|entry| entry.message.clone()));
             }
             Input::FetchChapters { stage, range, reply } => {
                 // The asker may have gone; its stream tells.
@@ -270,7 +269,7 @@ impl EventLoop {
             opening,
             opened: Instant::now(),
             step: Step(0),
-            message: Arc::default(),
+            message: Bytes::new(),
             chapters: Vec::new(),
             clock: None,
             covered: 0,
@@ -288,7 +287,7 @@ impl EventLoop {
         }
     }
 
-    fn step_ready(&mut self, stage: &Stage, step: Step, message: Arc<Vec<u8>>, state: Option<Vec<u8>>, report: Vec<Report>) {
+    fn step_ready(&mut self, stage: &Stage, step: Step, message: Bytes, state: Option<Vec<u8>>, report: Vec<Report>) {
         self.end_step(stage);
         let Some(entry) = self.stages.get_mut(stage) else { return };
         entry.step = step;
@@ -390,7 +389,7 @@ impl EventLoop {
         entry.clock.iter_mut().for_each(|clock| clock.ordered(worker.0, Instant::now()));
         self.metrics.message_sent(entry.message.len());
         let fetch = entry.message.len() > INLINE_MESSAGE;
-        let message = if fetch { Vec::new() } else { entry.message.to_vec() };
+        let message = if fetch { Bytes::new() } else { entry.message.clone() };
         let (ranges, chapters) = (wire_ranges(ranges), entry.chapters.len() as u32);
         let (stage, token) = (Some(stage.into()), Some(token.into()));
         self.tell(worker, Wire::Compute(v1::Compute { stage, step: step.0, token, ranges, message, fetch, chapters }));

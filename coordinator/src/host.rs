@@ -152,7 +152,7 @@ impl Thread {
         self.events.send(Input::StepReady {
             stage: self.stage.clone(),
             step: Step(self.step),
-            message: Arc::new(message),
+            message: Bytes::from(message),
             chapters: chapters.into_iter().map(Bytes::from).collect(),
             state,
             report,

@@ -38,6 +38,8 @@ pub type Channel = InterceptedService<tonic::transport::Channel, Proof>;
 const STREAM_WINDOW: u32 = 8 << 20;
 /// HTTP/2 window of a whole connection, bytes.
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Largest HTTP/2 frame, bytes: with the protocol's 16 KiB a partial of some megabytes comes in hundreds of pieces.
+const FRAME: u32 = 256 << 10;
 /// How often an HTTP/2 peer is asked whether it is there.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long its answer may take: a peer that is cut off is noticed within the sum of the two.
@@ -168,6 +170,7 @@ async fn open(dialer: dial::Dialer) -> Result<tonic::transport::Channel, Connect
     let endpoint = endpoint
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
@@ -190,6 +193,7 @@ pub fn server() -> Server {
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use sheaf_cluster::id::{Stage, Token};
 use sheaf_proto::convert::{StageOf, TokenOf};
 use sheaf_proto::v1::{self, join_cluster_request::Report, join_cluster_response::Command};
@@ -60,7 +61,7 @@ struct Request {
     step: u64,
     token: Token,
     ranges: Vec<Range<u32>>,
-    message: Vec<u8>,
+    message: Bytes,
     fetch: bool,
     chapters: u32,
 }

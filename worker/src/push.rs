@@ -1,5 +1,6 @@
 //! Sending blocks: apart from the control stream, in messages of bounded size.
 
+use bytes::Bytes;
 use sheaf_cluster::id::{Stage, Token};
 use sheaf_learn::tree::Block;
 use sheaf_proto::v1::{self, worker_service_client::WorkerServiceClient};
@@ -32,7 +33,7 @@ pub async fn push<T>(
 where
     T: tonic::client::GrpcService<tonic::body::Body>,
     T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    T::ResponseBody: tonic::codegen::Body<Data = bytes::Bytes> + Send + 'static,
+    T::ResponseBody: tonic::codegen::Body<Data = Bytes> + Send + 'static,
     <T::ResponseBody as tonic::codegen::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
     let mut spent = Some(v1::Spent {
@@ -73,7 +74,8 @@ fn batches(blocks: Vec<(Block, Option<Vec<u8>>)>) -> Vec<Vec<v1::BlockValue>> {
         }
         bytes += size;
         let block = v1::Block { level: block.level, index: block.index };
-        let value = v1::BlockValue { block: Some(block), present: value.is_some(), value: value.unwrap_or_default() };
+        let (present, value) = (value.is_some(), value.map(Bytes::from).unwrap_or_default());
+        let value = v1::BlockValue { block: Some(block), present, value };
         if let Some(last) = out.last_mut() {
             last.push(value);
         }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use bytes::Bytes;
 use rayon::prelude::*;
 use sheaf_dataflow::dataset::Dataset;
 use sheaf_dataflow::reader::Reader;
@@ -29,13 +30,13 @@ use crate::sums::{Room, Summed, sums};
 #[derive(Debug, Default)]
 pub struct Told {
     /// The step's message.
-    pub message: Vec<u8>,
+    pub message: Bytes,
     /// How many chapters it goes with.
     pub chapters: u32,
     /// Number of the first fetched chapter.
     pub first: u32,
     /// Chapters that the stage lacked.
-    pub fetched: Vec<Vec<u8>>,
+    pub fetched: Vec<Bytes>,
 }
 
 /// Everything that a stage of steps keeps.

@@ -59,7 +59,7 @@ pub enum Input {
         /// Which step.
         step: Step,
         /// What to broadcast.
-        message: Arc<Vec<u8>>,
+        message: Bytes,
         /// Chapters that are new with it.
         chapters: Vec<Bytes>,
         /// The state it was made from, if that is to be a checkpoint.
@@ -90,7 +90,7 @@ pub enum Input {
         /// Which step.
         step: Step,
         /// The message, unless it is over.
-        reply: oneshot::Sender<Option<Arc<Vec<u8>>>>,
+        reply: oneshot::Sender<Option<Bytes>>,
     },
     /// Someone asks for chapters of a stage.
     FetchChapters {

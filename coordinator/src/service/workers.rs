@@ -61,7 +61,7 @@ impl WorkerService for Workers {
         request: Request<v1::FetchDocumentRequest>,
     ) -> Result<Response<v1::FetchDocumentResponse>, Status> {
         let document = self.context.documents.get_bytes(&request.into_inner().hash).await;
-        let document = document.map_err(|fault| Status::internal(fault.message))?.to_vec();
+        let document = document.map_err(|fault| Status::internal(fault.message))?;
         self.context.metrics.document_sent(document.len());
         Ok(Response::new(v1::FetchDocumentResponse { document }))
     }
@@ -75,7 +75,7 @@ impl WorkerService for Workers {
         let (reply, message) = oneshot::channel();
         self.context.events.send(Input::FetchMessage { stage, step: Step(request.step), reply });
         let message = message.await.map_err(|_| Status::unavailable("the coordinator is stopping"))?;
-        let message = message.ok_or_else(|| Status::not_found("the step is over"))?.to_vec();
+        let message = message.ok_or_else(|| Status::not_found("the step is over"))?;
         Ok(Response::new(v1::FetchMessageResponse { message }))
     }
 
@@ -90,7 +90,7 @@ impl WorkerService for Workers {
         let chapters = chapters.await.map_err(|_| Status::unavailable("the coordinator is stopping"))?;
         let chapters = chapters.ok_or_else(|| Status::not_found("the stage is over, or has not so many chapters"))?;
         self.context.metrics.chapters_sent(chapters.iter().map(bytes::Bytes::len).sum());
-        Ok(Response::new(v1::FetchChaptersResponse { chapters: chapters.into_iter().map(Into::into).collect() }))
+        Ok(Response::new(v1::FetchChaptersResponse { chapters }))
     }
 
     type FollowQueriesStream = Pin<Box<dyn Stream<Item = Result<v1::FollowQueriesResponse, Status>> + Send>>;
@@ -160,7 +160,7 @@ fn blocks(request: v1::PushBlocksRequest) -> Result<Blocks, Missing> {
     let mut blocks = Vec::with_capacity(request.blocks.len());
     for value in request.blocks {
         let BlockOf(block) = value.block.try_into()?;
-        blocks.push((block, value.present.then(|| value.value.into())));
+        blocks.push((block, value.present.then_some(value.value)));
     }
     let spent = request.spent.unwrap_or_default();
     Ok(Blocks { worker: WorkerId(request.worker), stage, step: Step(request.step), token, blocks, spent })

@@ -159,7 +159,7 @@ async fn connect(host: &str, port: u16, socket: &Path) -> EngineResult<BallistaC
     let uri = format!("unix://{}", socket.display());
     let local = move |_: Endpoint| -> Result<Endpoint, StdError> {
         let endpoint = Endpoint::from_shared(uri.clone())?;
-        Ok(endpoint.initial_stream_window_size(8 << 20).initial_connection_window_size(64 << 20))
+        Ok(endpoint.initial_stream_window_size(8 << 20).initial_connection_window_size(64 << 20).max_frame_size(256 << 10))
     };
     let endpoint = Arc::new(BallistaConfigGrpcEndpoint::new(Arc::new(local)));
     BallistaClient::try_new(host, port, MAX_MESSAGE_BYTES, false, Some(endpoint), 2, 200, 0, 0).await
