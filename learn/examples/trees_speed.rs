@@ -228,8 +228,10 @@ fn splits(level: Level, bins: &Bins, binned: &Binned, pairs: &[u64]) -> [f64; 2]
             bounds: [f64::NEG_INFINITY, f64::INFINITY],
         };
         let node = Node { sums: &sums, first: 0, whole };
-        let time =
-            best(|| drop(black_box(split::best(level, &boosting.settings.regularization, bins, node, &features, |_| None))));
+        let rules = &boosting.settings.regularization;
+        let time = best(|| {
+            black_box(split::best(level, rules, bins, node, &features, |_| None));
+        });
         time / (columns * CELLS) as f64
     })
 }

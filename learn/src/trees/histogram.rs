@@ -183,6 +183,7 @@ impl Histogram {
             1 => self.queue.copy::<1>(words, rows),
             2 => self.queue.copy::<2>(words, rows),
             4 => self.queue.copy::<4>(words, rows),
+            6 => self.queue.copy::<6>(words, rows),
             _ => self.queue.copy::<8>(words, rows),
         }
         self.queue.pairs.extend(rows.iter().map(|&row| pairs[usize::from(row)]));
