@@ -27,7 +27,7 @@ pub struct Limits {
     /// Most cells of the histograms of a step, if it asks for more than one: 8 bytes each in an accumulator, 24 in one
     /// that took many rows, at most 16 in a message.
     pub cells: usize,
-    /// Most cells that are kept of nodes whose children are still to be asked about, 16 bytes each.
+    /// Most cells that are kept of nodes whose children are still to be asked about, 8 or 16 bytes each.
     pub kept: usize,
     /// Features of a range: a step's histograms are of one range.
     pub range: usize,

@@ -24,12 +24,6 @@ pub enum Cells<'a> {
     Wide(&'a [Pair; CELLS]),
 }
 
-impl Default for Sums {
-    fn default() -> Self {
-        Sums::Packed(Vec::new())
-    }
-}
-
 impl Sums {
     /// Of pairs, in the form for so many rows.
     pub fn of_pairs(pairs: Vec<Pair>, rows: u64) -> Self {
